@@ -1,0 +1,46 @@
+"""BitFit: of the backbone's own weights, only the biases are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from petlbench.encoder import Encoder, ViT
+from petlbench.method import Method, Paper
+from petlbench.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFit(Method):
+    """Unfreezes every parameter with "bias" in its name, those of the patch embedding and the norms included."""
+
+    paper = Paper(
+        title="BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+        authors="Elad Ben Zaken and Yoav Goldberg and Shauli Ravfogel",
+        year=2022,
+        venue="Annual Meeting of the Association for Computational Linguistics",
+        arxiv="2106.10199",
+        code="benzakenelad/BitFit",
+    )
+    recipes = {
+        "vtab": Recipe(
+            source="OSU-MLB/ViT_PEFT_Vision (cea7e21): rate and decay most often chosen there over the 19 tasks; "
+            "the rest as JieShibo/PETL-ViT (026e4f1), without drop-path",
+            epochs=100,
+            batch_size=64,
+            lr=1e-2,
+            weight_decay=1e-4,
+        ),
+        "mini": Recipe(
+            source="petlbench: searched on train800 -> val200 of the mini suite",
+            epochs=8,
+            batch_size=32,
+            warmup_epochs=1,
+            lr=5e-3,
+        ),
+    }
+    grid = {"lr": (1e-3, 1e-2), "weight_decay": (1e-4, 1e-3)}  # OSU-MLB/ViT_PEFT_Vision
+
+    def attach(self, vit: ViT) -> Encoder:
+        for name, parameter in vit.named_parameters():
+            parameter.requires_grad_("bias" in name)
+        return vit

@@ -1,0 +1,113 @@
+"""VPT: learnable tokens, the prompts, attend and are attended to beside the patches of the image.
+
+The official code puts the prompts between the class token and the patches, here they stand behind the patches;
+attention does not depend on the order of its tokens, so the features are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from petlbench.encoder import Encoder, ViT
+from petlbench.errors import InputError
+from petlbench.method import Method, Paper
+from petlbench.recipe import Recipe
+
+OFFICIAL = Recipe(
+    source="KMnP/vpt (4410440) configs/base-prompt.yaml; rate and decay are searched per task there, here those of "
+    "two of its three demos (rate 1.0 per 256 images)",
+    epochs=100,
+    batch_size=128,
+    optimizer="sgd",
+    momentum=0.9,
+    lr=0.5,
+    weight_decay=1e-3,
+    decay_all=False,
+    warmup_epochs=10,
+    warmup_lr=0.0,
+    min_lr=0.0,
+)
+DEMO = "KMnP/vpt (4410440) demo.ipynb, with"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VPT(Method):
+    """Gives every block (deep) its own prompts, or only the first block (shallow)."""
+
+    paper = Paper(
+        title="Visual Prompt Tuning",
+        authors="Menglin Jia and Luming Tang and Bor-Chun Chen and Claire Cardie and Serge Belongie "
+        "and Bharath Hariharan and Ser-Nam Lim",
+        year=2022,
+        venue="European Conference on Computer Vision",
+        arxiv="2203.12119",
+        code="KMnP/vpt",
+    )
+    recipes = {
+        "vtab": OFFICIAL,
+        "vtab/dmlab": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
+        "vtab/eurosat": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
+        "vtab/sun397": replace(OFFICIAL, source=f"{DEMO} tokens=5", lr=12.5, weight_decay=1e-4),
+        "mini": Recipe(
+            source="petlbench: searched on train800 -> val200 of the mini suite",
+            epochs=8,
+            batch_size=32,
+            warmup_epochs=1,
+            lr=1e-2,
+        ),
+    }
+    grid = {  # KMnP/vpt tune_vtab.py, with its rates at 128 images
+        "optimizer": ("sgd",),
+        "lr": (25.0, 12.5, 5.0, 2.5, 1.25, 0.5, 0.25, 0.125, 0.05, 0.025),
+        "weight_decay": (1e-2, 1e-3, 1e-4, 0.0),
+        "tokens": (1, 5, 10, 50, 100, 200),
+    }
+
+    tokens: int = 10
+    """Prompts per prompted block."""
+    deep: bool = True
+    """Prompt every block, and forget what it makes of them, rather than only the first."""
+    project_dim: int | None = None
+    """Width of the prompts where one linear layer, shared by all blocks, widens them; None for the backbone's width."""
+    dropout: float = 0.1
+    """Of deep prompts while training; shallow prompts have none, as in the official runs."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "project_dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"vpt: {name}={value} must be at least 1")
+
+    def attach(self, vit: ViT) -> Encoder:
+        width = self.project_dim or vit.width
+        project: nn.Module = nn.Identity()
+        if self.project_dim is not None:
+            project = nn.Linear(width, vit.width)
+            nn.init.kaiming_normal_(project.weight, mode="fan_out")
+        bound = math.sqrt(6 / (3 * vit.patch**2 + width))  # Xavier-uniform, as for an embedding of patches
+        for index in range(vit.depth if self.deep else 1):
+            prompts = torch.empty(self.tokens, width).uniform_(-bound, bound)
+            dropout = nn.Dropout(self.dropout if self.deep else 0.0)
+            vit.blocks[index] = Prompted(vit.blocks[index], prompts, project, dropout, forget=self.deep)
+        return vit
+
+
+class Prompted(nn.Module):
+    """A block with prompts behind its tokens: (B, N, D) -> (B, N, D), or (B, N + prompts, D) unless it forgets them."""
+
+    def __init__(self, block: nn.Module, prompts: Tensor, project: nn.Module, dropout: nn.Module, forget: bool) -> None:
+        super().__init__()
+        self.block = block
+        self.prompts = nn.Parameter(prompts)
+        self.project = project
+        self.dropout = dropout
+        self.forget = forget
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        prompts = self.project(self.prompts).expand(len(tokens), -1, -1)
+        outputs: Tensor = self.block(torch.cat([tokens, self.dropout(prompts)], dim=1))
+        return outputs[:, : tokens.shape[1]] if self.forget else outputs

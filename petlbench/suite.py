@@ -1,0 +1,80 @@
+"""The interface of a suite: tasks as data, and what it takes to train and score on them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from petlbench.encoder import Encoder
+    from petlbench.folder import Images
+    from petlbench.method import Paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One data set of a suite, as facts that can be checked."""
+
+    name: str
+    group: str
+    """Group whose mean is reported, such as "natural"."""
+    classes: int
+    train: int = 1000
+    """Images to train on."""
+    test: int
+    """Images to score on."""
+    metric: str = "accuracy"
+    """The score that tables show, in percent."""
+    folders: tuple[str, ...] = ()
+    """Names that the field gives this task's folder; the first that exists below the data root is read."""
+    note: str = ""
+    """Where the images come from, in one sentence."""
+
+
+class Suite(ABC):
+    """A benchmark: a file in `benchmarks/` holds one subclass, and its name is the file's."""
+
+    paper: ClassVar[Paper | None] = None
+    tasks: ClassVar[tuple[Task, ...]] = ()
+
+    @abstractmethod
+    def prepare(self, task: Task, root: Path | None) -> Path:
+        """Return the folder of the task's data below `root`.
+
+        A generated suite writes its data when they are missing and, without a root, keeps them in the user's cache.
+        Raises InputError that says what to fetch and where to put it.
+        """
+
+    @abstractmethod
+    def fingerprint(self, task: Task, data: Path, progress: Callable[[str], None]) -> str:
+        """Identity of the images and labels in a task's folder; `progress` is told what takes time."""
+
+    @abstractmethod
+    def data(self, task: Task, split: str, data: Path, image_size: int) -> Images:
+        """A split of the task: "train800", "val200", "train800val200" or "test"."""
+
+    @abstractmethod
+    def head(self, encoder: Encoder, task: Task) -> nn.Module:
+        """A fresh head for the task; its weights are always trained and counted apart from the method's."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any, label_smoothing: float = 0.0) -> Tensor:
+        """The training loss, averaged over a batch."""
+
+    @abstractmethod
+    def score(self, outputs: Any, targets: Any) -> Iterator[tuple[str, float]]:
+        """Yield (metric, value in percent) for the outputs over a whole split; `Task.metric` is among them."""
+
+    def task(self, name: str) -> Task:
+        """The task of that name. Raises InputError with the nearest names."""
+        from petlbench.errors import unknown
+
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise unknown("task", name, [task.name for task in self.tasks])
