@@ -1,0 +1,108 @@
+"""AdaptFormer: the facts of the paper, and the numbers of the official code."""
+
+import pickle
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from torch import Tensor
+
+from petlbench import zoo
+from petlbench.encoder import ViT
+from petlbench.errors import InputError
+from petlbench.surgery import trained
+
+AdaptFormer: Any = zoo.method("adaptformer")
+
+
+@pytest.fixture
+def images() -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 32, 32)
+
+
+def small(**options: Any) -> ViT:
+    torch.manual_seed(0)
+    return ViT(VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, **options)).eval()
+
+
+def perturbed(encoder: Any) -> Any:
+    """As after some training: no trained weight is zero any more."""
+    for parameter in trained(encoder):
+        torch.nn.init.normal_(parameter, std=0.1)
+    return encoder
+
+
+def pickled(module: Any) -> Any:
+    return pickle.loads(pickle.dumps(module))
+
+
+def test_logits_and_gradients_equal_those_of_the_official_code(golden: Any) -> None:
+    def official(name: str) -> str:
+        _, _, depth, _, layer, kind = name.split(".")  # model.blocks.0.adapter.down.weight
+        return f"blocks.{depth}.adaptmlp.{layer}_proj.{kind}"
+
+    values = golden("adaptformer")
+    values.check(AdaptFormer(bottleneck=8).attach(values.vit()).eval(), official)
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "count"), [(1, 27_660), (4, 82_992), (8, 156_768), (16, 304_320), (32, 599_424), (64, 1_189_632)]
+)
+def test_trained_weights_on_vit_base(bottleneck: int, count: int) -> None:
+    with torch.device("meta"):
+        vit = ViT(VisionTransformer())  # ViT-B/16 is the default of timm's class
+    assert sum(weight.numel() for weight in trained(AdaptFormer(bottleneck=bottleneck).attach(vit))) == count
+
+
+def test_the_paper_has_64_inner_dimensions_and_a_scale_of_a_tenth() -> None:
+    assert (AdaptFormer().bottleneck, AdaptFormer().scale, AdaptFormer().dropout) == (64, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("options", [{}, {"init_values": 0.1}], ids=["plain", "layer scale"])
+def test_a_fresh_adaptformer_changes_nothing(options: dict[str, Any], images: Tensor) -> None:
+    assert torch.equal(AdaptFormer().attach(small(**options)).eval()(images), small(**options)(images))
+
+
+def test_drop_path_and_layer_scale_do_not_cover_the_adapter() -> None:
+    """Where both branches of a block are dropped, all that it adds is scale * adapter."""
+    block: Any = perturbed(
+        AdaptFormer(scale=2.0, dropout=0.0).attach(small(drop_path_rate=0.5, init_values=0.1))
+    ).blocks[1]
+    for drop_path in (block.block.drop_path1, block.block.drop_path2):
+        drop_path.drop_prob, drop_path.scale_by_keep = 1.0, False
+    tokens = torch.randn(2, 17, 24)
+    torch.testing.assert_close(block.train()(tokens), tokens + 2.0 * block.adapter(tokens))
+
+
+def test_dropout_acts_in_training_only(images: Tensor) -> None:
+    encoder = perturbed(AdaptFormer(dropout=0.5).attach(small()))
+    assert not torch.equal(encoder.train()(images), encoder(images))
+    assert torch.equal(encoder.eval()(images), encoder(images))
+
+
+@pytest.mark.parametrize("duplicate", [deepcopy, pickled])
+def test_a_copy_says_the_same(duplicate: Any, images: Tensor) -> None:
+    encoder = perturbed(AdaptFormer().attach(small())).eval()
+    assert torch.equal(duplicate(encoder)(images), encoder(images))
+
+
+def test_bfloat16_autocast_trains(images: Tensor) -> None:
+    encoder = perturbed(AdaptFormer().attach(small())).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        vectors = encoder(images)
+    vectors.float().square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained(encoder))
+    torch.testing.assert_close(vectors.float(), encoder(images), rtol=0, atol=0.05)
+
+
+def test_blocks_that_norm_behind_their_branches_are_refused() -> None:
+    with pytest.raises(InputError, match=r"ResPostBlock, valid: Block"):
+        AdaptFormer().attach(small(block_fn=ResPostBlock))
+
+
+def test_a_bottleneck_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="bottleneck=0"):
+        AdaptFormer(bottleneck=0)
