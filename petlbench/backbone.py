@@ -1,0 +1,164 @@
+"""Backbones by name: the embedded `mini` and every VisionTransformer of timm, with weights from timm or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor
+
+from petlbench.encoder import ViT
+from petlbench.errors import InputError, unknown
+from petlbench.run import Backbone
+
+MINI: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 6, "num_heads": 4}
+"""Architecture of the embedded backbone: a standard VisionTransformer."""
+MINI_NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+MODULES = ("vision_transformer", "deit")
+"""Modules of timm whose models are VisionTransformers."""
+
+PRETRAINED = "pretrained"
+"""The weights that belong to the name: timm's own, or the ones in the package for `mini`."""
+RANDOM = "random"
+"""No weights: the random initialisation of timm, the control of every comparison."""
+
+
+def describe(name: str, weights: str = PRETRAINED, image_size: int | None = None) -> Backbone:
+    """Resolve what was typed, without building the model. Raises InputError for an unknown name or a missing file."""
+    default_size, mean, std = _preprocessing(name)
+    digest = None
+    if weights == PRETRAINED and name == "mini":
+        digest = json.loads((files("petlbench.weights") / "mini.json").read_text())["sha256"]
+    elif weights not in (PRETRAINED, RANDOM):
+        digest = _sha256(Path(weights))
+        weights = Path(weights).name
+    size = image_size or default_size
+    return Backbone(name=name, weights=weights, sha256=digest, image_size=size, mean=mean, std=std)
+
+
+def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, drop_path: float = 0.0) -> ViT:
+    """Build a frozen ViT.
+
+    `weights` is "pretrained", "random" or the path of a .safetensors, .pth/.bin (a state dict, also below "model" or
+    "state_dict") or .npz file (Google's). Layouts that timm can convert are converted (OpenAI CLIP, MAE, DeiT, Google),
+    classifiers are dropped, position embeddings are resized to `image_size`.
+
+    Raises InputError for an unknown name, for a name that is no VisionTransformer, for a file that cannot be read and
+    for weights of another architecture (naming the keys that do not fit).
+    """
+    size = image_size or _preprocessing(name)[0]
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path}
+    if name == "mini":
+        model = VisionTransformer(**{**MINI, "img_size": size, **options})
+        for block in model.blocks:
+            attention: Any = block.attn
+            attention.fused_attn = False  # for 17 tokens, fused attention costs more on a CPU than it saves
+        if weights == PRETRAINED:
+            with as_file(files("petlbench.weights") / "mini.safetensors") as path:
+                _load(model, path)
+    else:
+        model = _create(name, pretrained=weights == PRETRAINED, img_size=size, **options)
+    if weights not in (PRETRAINED, RANDOM):
+        _load(model, Path(weights))
+    return ViT(model)
+
+
+def names() -> list[str]:
+    """Every backbone that can be asked for by name: `mini`, then the VisionTransformers of timm."""
+    return ["mini", *(name for module in MODULES for name in timm.list_models(module=module))]
+
+
+def _preprocessing(name: str) -> tuple[int, tuple[float, float, float], tuple[float, float, float]]:
+    if name == "mini":
+        return MINI["img_size"], MINI_NORMALIZATION["mean"], MINI_NORMALIZATION["std"]
+    plain, _, tag = name.partition(".")
+    if plain not in names():
+        if plain in timm.list_models():
+            raise InputError(f"backbone '{name}' is no VisionTransformer: see `petlbench list backbones`")
+        raise unknown("backbone", name, names())
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{plain}.*")]
+    if tag and tag not in tags:
+        raise unknown(f"weights of backbone {plain}:", tag, tags)
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None
+    (red, green, blue), (red_std, green_std, blue_std) = config.mean, config.std
+    return config.input_size[-1], (red, green, blue), (red_std, green_std, blue_std)
+
+
+def _create(name: str, **options: Any) -> VisionTransformer:
+    try:
+        model = timm.create_model(name, **options)
+    except Exception as error:
+        if not options["pretrained"]:
+            raise
+        raise InputError(
+            f"backbone '{name}': timm could not fetch its weights ({type(error).__name__}); "
+            "fetch them once where there is a network, or pass --weights FILE or --weights random"
+        ) from error
+    if not isinstance(model, VisionTransformer):
+        raise InputError(f"backbone '{name}' is a {type(model).__name__}, not a VisionTransformer")
+    return model
+
+
+def _load(model: VisionTransformer, path: Path) -> None:
+    """Load a weights file of any supported layout; the model's own keys must all be there, and nothing else fit."""
+    if path.suffix == ".npz":
+        with _readable(path):
+            model.load_pretrained(str(path))
+        return
+    with _readable(path):
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    for wrapper in ("model", "state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"--weights {path}: holds no state dict (names and tensors)")
+    own = model.state_dict()
+    with _readable(path):
+        state = checkpoint_filter_fn(dict(state), model)
+    state = {
+        key: value.float() for key, value in state.items() if not key.startswith(("head", "decoder", "mask_token"))
+    }
+    missing = [key for key in own if key not in state]
+    strange = [key for key in state if key not in own]
+    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
+    for problem, keys in (("lacks", missing), ("has the wrong shape for", shapes), ("also holds", strange)):
+        if keys:
+            shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            raise InputError(f"--weights {path}: not weights of this backbone, the file {problem} {shown}")
+    model.load_state_dict(state)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged or foreign file raises into one line that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"--weights {path}: no such file") from error
+    except InputError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, IndexError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"--weights {path}: cannot be read as weights of this backbone: {reason}") from error
+    except Exception as error:  # unpickling a hostile or foreign file raises all sorts of things
+        raise InputError(f"--weights {path}: cannot be read: {type(error).__name__}") from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--weights {path}: {error.strerror or error}") from error

@@ -1,0 +1,52 @@
+"""Image classification: a linear head, cross-entropy and top-1 accuracy over folders in the layout of VTAB-1K."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from petlbench import folder
+from petlbench.errors import InputError
+from petlbench.suite import Suite, Task
+
+if TYPE_CHECKING:
+    from petlbench.encoder import Encoder
+
+
+class Classification(Suite):
+    """A suite whose tasks name one class for each image."""
+
+    def prepare(self, task: Task, root: Path | None) -> Path:
+        name = type(self).__module__.rpartition(".")[2]
+        if root is None:
+            raise InputError(
+                f"--suite {name}: its images do not come with petlbench, say where they are: --data-root DIR"
+            )
+        found = folder.locate(root, (task.name, *task.folders))
+        if found is None:
+            names = " or ".join(dict.fromkeys((task.name, *task.folders)))
+            raise InputError(f"--data-root {root}: has no folder {names} for task {task.name} of suite {name}")
+        return found
+
+    def fingerprint(self, task: Task, data: Path, progress: Callable[[str], None]) -> str:
+        return folder.fingerprint(data, task.classes, progress)
+
+    def data(self, task: Task, split: str, data: Path, image_size: int) -> folder.Images:
+        return folder.Images(folder.read_list(data, split, task.classes), image_size)
+
+    def head(self, encoder: Encoder, task: Task) -> nn.Module:
+        """A linear layer; weights from a normal distribution truncated at two sigma (0.02), biases zero, as in timm."""
+        head = nn.Linear(encoder.width, task.classes)
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return functional.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Iterator[tuple[str, float]]:
+        yield "accuracy", 100.0 * (outputs.argmax(1) == targets).double().mean().item()

@@ -1,0 +1,37 @@
+"""The facts of VTAB-1K, as google-research/task_adaptation states them in its own tests."""
+
+from collections import Counter
+
+import pytest
+
+from petlbench import zoo
+
+FACTS = [
+    ("cifar100", 100, 10_000), ("caltech101", 102, 6_084), ("dtd", 47, 1_880), ("flowers102", 102, 6_149),
+    ("pets", 37, 3_669), ("svhn", 10, 26_032), ("sun397", 397, 21_750), ("patch_camelyon", 2, 32_768),
+    ("eurosat", 10, 5_400), ("resisc45", 45, 6_300), ("diabetic_retinopathy", 5, 42_670), ("clevr_count", 8, 15_000),
+    ("clevr_dist", 6, 15_000), ("dmlab", 6, 22_735), ("kitti_dist", 4, 711), ("dsprites_loc", 16, 73_728),
+    ("dsprites_ori", 16, 73_728), ("smallnorb_azi", 18, 12_150), ("smallnorb_ele", 9, 12_150),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "classes", "test"), FACTS)
+def test_classes_and_test_images(name: str, classes: int, test: int) -> None:
+    task = zoo.suite("vtab")().task(name)
+    assert (task.classes, task.train, task.test) == (classes, 1000, test)
+
+
+def test_nineteen_tasks_in_three_groups() -> None:
+    groups = Counter(task.group for task in zoo.suite("vtab").tasks)
+    assert groups == {"natural": 7, "specialized": 4, "structured": 8}
+
+
+def test_a_head_costs_769_weights_per_class_and_38_045_on_average() -> None:
+    classes = [task.classes for task in zoo.suite("vtab").tasks]
+    assert sum(classes) == 940
+    assert round(769 * sum(classes) / 19) == 38_045
+
+
+@pytest.mark.parametrize("folder", ["cifar", "cifar100", "oxford_iiit_pet", "oxford_pet", "kitti"])
+def test_both_spellings_of_the_fields_folders_are_known(folder: str) -> None:
+    assert any(folder in task.folders for task in zoo.suite("vtab").tasks)

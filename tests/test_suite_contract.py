@@ -1,0 +1,56 @@
+"""What every suite promises, held against all that there are."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from petlbench import contract, zoo
+from petlbench.errors import InputError
+from petlbench.suite import Suite
+
+
+@pytest.fixture(params=zoo.suites())
+def suite(request: pytest.FixtureRequest) -> Suite:
+    return zoo.suite(request.param)()
+
+
+def test_tasks_are_facts_that_fit_together(suite: Suite) -> None:
+    names = [name for task in suite.tasks for name in {task.name, *task.folders}]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+    for task in suite.tasks:
+        assert task.name.isidentifier()
+        assert task.classes > 1
+        assert task.train > 0
+        assert task.test > 0
+        assert task.note
+
+
+def test_tasks_of_a_group_stand_together(suite: Suite) -> None:
+    groups = [task.group for task in suite.tasks]
+    changes = [group for before, group in zip([None, *groups], groups, strict=False) if before != group]
+    assert len(changes) == len(set(changes))
+
+
+def test_a_head_scores_what_an_encoder_says(suite: Suite) -> None:
+    encoder = contract.tiny_vit()
+    for task in suite.tasks[:3]:
+        outputs = suite.head(encoder, task)(encoder(torch.randn(6, 3, 32, 32)))
+        targets = torch.arange(6) % task.classes
+        assert suite.loss(outputs, targets).shape == ()
+        scores = dict(suite.score(outputs, targets))
+        assert 0 <= scores[task.metric] <= 100
+        perfect = torch.nn.functional.one_hot(targets, task.classes).float()
+        assert dict(suite.score(perfect, targets))[task.metric] == 100
+
+
+def test_missing_data_are_one_line_that_says_where_to_put_them(suite: Suite, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--data-root .*: has no folder ") as refusal:
+        suite.prepare(suite.tasks[0], tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_task_is_refused_with_the_nearest(suite: Suite) -> None:
+    with pytest.raises(InputError, match="unknown task 'nothing'"):
+        suite.task("nothing")
