@@ -1,0 +1,1 @@
+"""Engines decide where and when runs happen; every engine starts the same worker."""

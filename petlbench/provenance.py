@@ -1,0 +1,112 @@
+"""Which code made a number: the source files that can change it, and whether they have changed since."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+
+from petlbench import zoo
+from petlbench.record import Record
+from petlbench.run import Job
+
+NUMERIC = (
+    "petlbench.backbone",
+    "petlbench.classification",
+    "petlbench.encoder",
+    "petlbench.flops",
+    "petlbench.folder",
+    "petlbench.measure",
+    "petlbench.meters",
+    "petlbench.method",
+    "petlbench.recipe",
+    "petlbench.speed",
+    "petlbench.surgery",
+    "petlbench.trial",
+    "petlbench.worker",
+)
+"""Modules of the harness on the way from a run to its numbers. Tables, engines and commands are not among them."""
+
+
+def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
+    """SHA-256 of every source file that can change a number, by module name.
+
+    These are the method's file and the suite's, the siblings that they import, and the harness's numeric modules.
+    `method` and `suite` are names of the zoo or paths; without a suite it is what can change a cost.
+    """
+    found = _numeric() | _plugin(zoo.method(method))
+    return found | _plugin(zoo.suite(suite)) if suite else found
+
+
+def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
+    """The modules whose code differs from the code that made this record; empty if the record is current.
+
+    A module that is gone counts as changed. `plugins` says where methods and suites given by path lie; without its
+    path, the file of one cannot be judged, and only the rest is.
+    """
+    plugins = plugins or {}
+    then, now = dict(record.code), _numeric()
+    if record.run.method in plugins or record.run.method in zoo.methods():
+        now |= _plugin(zoo.method(plugins.get(record.run.method, record.run.method)))
+    else:
+        then.pop(f"{zoo.FILES}.{record.run.method}", None)
+    if record.run.suite in plugins or record.run.suite in zoo.suites():
+        now |= _plugin(zoo.suite(plugins.get(record.run.suite, record.run.suite)))
+    else:
+        then.pop(f"{zoo.FILES}.{record.run.suite}", None)
+    return [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+
+
+def of_job(job: Job) -> dict[str, str]:
+    """The fingerprint of the code that a job runs."""
+    run = job.run
+    return fingerprint(job.plugins.get(run.method, run.method), job.plugins.get(run.suite, run.suite))
+
+
+def _numeric() -> dict[str, str]:
+    return {name: _sha256(path) for name in NUMERIC if (path := _source(name)) is not None}
+
+
+def _plugin(plugin: type) -> dict[str, str]:
+    """A plug-in's file, and those it reaches through imports from its own package or from `petlbench.drawing`."""
+    found: dict[str, str] = {}
+    todo = [plugin.__module__]
+    while todo:
+        name = todo.pop()
+        path = _source(name)
+        if name not in found and path is not None:
+            found[name] = _sha256(path)
+            todo += _imports(path, name)
+    return found
+
+
+@cache
+def _imports(path: Path, module: str) -> list[str]:
+    package = module.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            source = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    near = (package, "petlbench.drawing")
+    return [name for name in names if name.rpartition(".")[0] in near and package and _source(name) is not None]
+
+
+@cache
+def _source(module: str) -> Path | None:
+    loaded = sys.modules.get(module)
+    if loaded is not None and getattr(loaded, "__file__", None):
+        return Path(str(loaded.__file__))
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

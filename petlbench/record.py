@@ -1,0 +1,56 @@
+"""What is kept of a run: the run itself, its scores and costs, and all it takes to trust and repeat them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from petlbench.machine import Machine
+from petlbench.measure import Counts
+from petlbench.run import Run
+
+FORMAT = 1
+"""Version of the file format; raised when a reader of today could misread a record of tomorrow."""
+
+Status = Literal["done", "failed", "oom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One row of the training curve."""
+
+    loss: float | None
+    """Mean training loss of the epoch; None where it was not finite."""
+    lr: float
+    """Learning rate of the first group in this epoch."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One file of the results folder."""
+
+    format: int = FORMAT
+    run: Run
+    status: Status
+    reason: str = ""
+    """Why it failed, in one line."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """In percent, by metric, on the test split after the last epoch."""
+    counts: Counts | None = None
+    """Parameters, FLOPs and bytes, measured on what was trained."""
+    curve: list[Epoch] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by part: "data", "build", "fit", "score", "count", and "total"."""
+    peak_memory_bytes: int | None = None
+    """CUDA: peak allocated; CPU: peak resident set of the worker over the whole run."""
+    machine: Machine
+    threads: int
+    """Threads of torch on the CPU: another number may round differently."""
+    device: str
+    code: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every source file that can change a number, by module name."""
+    started: str
+    """UTC, ISO 8601."""
+    log: str = ""
+    """Log of the worker, relative to the results folder; kept for failed runs."""

@@ -1,0 +1,79 @@
+"""The results folder: one JSON file per run, written whole or not at all. It is the only truth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from petlbench.cost import COSTS, Cost
+from petlbench.errors import InputError
+from petlbench.files import write
+from petlbench.record import FORMAT, Record
+from petlbench.run import Run
+
+Kept = TypeVar("Kept", Record, Cost)
+
+
+class Store:
+    """Records below a folder. Several processes and machines may write into the same one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, run: Run) -> Record | None:
+        """The record of a run, or None if it has none yet."""
+        path = self.root / run.path
+        return _decode(path, Record) if path.is_file() else None
+
+    def put(self, record: Record) -> Path:
+        """Write a record, replacing an older one of the same run, and return its path."""
+        path = self.root / record.run.path
+        write(path, _encode(record))
+        return path
+
+    def records(self) -> Iterator[Record]:
+        """Every record, in the order of their paths. Raises InputError for a file that is no record."""
+        for path in sorted(self.root.glob("*/*/*.json")):
+            if path.parent.parent.name != COSTS:
+                yield _decode(path, Record)
+
+    def get_cost(self, path: Path) -> Cost | None:
+        """The cost below this path (`CostJob.path`), or None if it has not been measured."""
+        return _decode(self.root / path, Cost) if (self.root / path).is_file() else None
+
+    def put_cost(self, path: Path, cost: Cost) -> None:
+        """Write a cost, replacing an older one."""
+        write(self.root / path, _encode(cost))
+
+    def costs(self) -> Iterator[Cost]:
+        """Every cost, in the order of their paths. Raises InputError for a file that is none."""
+        for path in sorted(self.root.glob(f"{COSTS}/*/*.json")):
+            yield _decode(path, Cost)
+
+    def check_writable(self) -> None:
+        """Raise InputError now rather than after the first hour of training."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise InputError(f"--results {self.root}: cannot be written: {error.strerror or error}") from error
+
+
+def _encode(record: Record | Cost) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def _decode(path: Path, kind: type[Kept]) -> Kept:
+    """Read untrusted JSON: types are checked, nothing is executed."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a {kind.__name__.lower()} of petlbench: {error}") from error
+    if record.format > FORMAT:
+        raise InputError(f"{path}: written by a newer petlbench (format {record.format}, this one reads {FORMAT})")
+    return record

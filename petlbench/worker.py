@@ -1,0 +1,186 @@
+"""The worker: does one job in a process of its own and writes the record. Every engine starts this.
+
+python -m petlbench.worker JOB.json
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from petlbench import backbone as backbones
+from petlbench import cost, measure, provenance, spec, zoo
+from petlbench.cost import Cost, CostJob
+from petlbench.errors import InputError
+from petlbench.folder import combine
+from petlbench.machine import machine
+from petlbench.record import Record, Status
+from petlbench.run import Job, Run
+from petlbench.store import Store
+from petlbench.trial import Normalize, Report, Trial, silent
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job in the named file; 0 if its record says `done`, 1 if not."""
+    try:
+        job = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=Job)
+    except (OSError, IndexError, msgspec.MsgspecError) as error:
+        print(f"petlbench.worker: needs the file of a job: {error}", file=sys.stderr)
+        return 2
+    return 0 if work(job).status == "done" else 1
+
+
+def do(job: Job | CostJob, report: Report = silent, log: str = "") -> None:
+    """Do a job of either kind and store what comes of it."""
+    if isinstance(job, Job):
+        work(job, report, log)
+    else:
+        Store(Path(job.results)).put_cost(job.path, cost.work(job))
+
+
+def stored(job: Job | CostJob) -> Record | Cost | None:
+    """What the store holds of a job."""
+    store = Store(Path(job.results))
+    return store.get(job.run) if isinstance(job, Job) else store.get_cost(job.path)
+
+
+def lost(job: Job | CostJob, reason: str, log: str) -> Record | None:
+    """Record, in the place of a worker that died, that a run failed. A cost that failed leaves no record."""
+    if not isinstance(job, Job):
+        return None
+    record = _Attempt(job, silent).record("failed", reason, log)
+    Store(Path(job.results)).put(record)
+    return record
+
+
+def work(job: Job, report: Report = silent, log: str = "") -> Record:
+    """Do a job and store its record, whatever happens short of the death of the process."""
+    torch.set_num_threads(job.threads)
+    attempt = _Attempt(job, report)
+    status: Status = "done"
+    reason = ""
+    try:
+        attempt.run()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        status, reason = "oom", _line(error)
+        traceback.print_exc()
+    except Exception as error:
+        # The CPU allocator of torch has no exception type of its own.
+        status = "oom" if "can't allocate memory" in str(error) else "failed"
+        reason = _line(error)
+        if not isinstance(error, InputError):
+            traceback.print_exc()
+    record = attempt.record(status, reason, log)
+    Store(Path(job.results)).put(record)
+    return record
+
+
+class _Attempt:
+    """One try at a job; holds what is known so far, so that a failure is recorded with all that came before it."""
+
+    def __init__(self, job: Job, report: Report) -> None:
+        self.job, self.report = job, report
+        self.started = datetime.datetime.now(datetime.UTC)
+        self.clock = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+        self.code = provenance.of_job(job)
+        self.trial: Trial | None = None
+        self.scores: dict[str, float] = {}
+        self.counts: measure.Counts | None = None
+
+    def run(self) -> None:
+        job, run = self.job, self.job.run
+        suite = zoo.suite(job.plugins.get(run.suite, run.suite))()
+        method = spec.make(zoo.method(job.plugins.get(run.method, run.method)), run.fields, f"method {run.method}")
+        task = suite.task(run.task)
+        folder, size = Path(job.data), run.backbone.image_size
+        _seed(run.seed)
+        with self._timed("build"):
+            weights = job.weights or run.backbone.weights
+            vit = backbones.build(run.backbone.name, weights, image_size=size, drop_path=run.recipe.drop_path)
+            encoder = method.attach(vit)
+            head = suite.head(encoder, task)
+        with self._timed("data"):
+            train = suite.data(task, "train800val200", folder, size)
+            options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": self.report}
+            self.trial = trial = Trial(encoder, head, suite, run.recipe, train, run.backbone, **options)
+        with self._timed("fit"):
+            method.fit(trial)
+        with self._timed("score"):  # the first and only time that anything reads the test split
+            test = suite.data(task, "test", folder, size)
+            outputs, labels = trial.outputs(test)
+            self.scores = dict(suite.score(outputs, labels))
+        _check(run, {"train800val200": train.digest(), "test": test.digest()}, folder)
+        with self._timed("count"):
+            image = Normalize(run.backbone)(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+            self.counts = measure.count(trial.encoder.cpu().eval(), trial.head.cpu().eval(), image)
+
+    def record(self, status: Status, reason: str, log: str) -> Record:
+        self.seconds["total"] = time.perf_counter() - self.clock
+        return Record(
+            run=self.job.run,
+            status=status,
+            reason=reason,
+            scores=self.scores if status == "done" else {},
+            counts=self.counts,
+            curve=self.trial.curve if self.trial else [],
+            seconds={part: round(seconds, 3) for part, seconds in self.seconds.items()},
+            peak_memory_bytes=_peak_memory(self.job.device),
+            machine=machine(self.job.device),
+            threads=self.job.threads,
+            device=self.job.device,
+            code=self.code,
+            started=self.started.isoformat(timespec="seconds"),
+            log=log if status != "done" else "",
+        )
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = time.perf_counter() - started
+
+
+def _seed(seed: int) -> None:
+    """Seed every generator that a method may draw from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _check(run: Run, digests: dict[str, str], folder: Path) -> None:
+    if combine(digests) != run.data:
+        raise InputError(
+            f"{folder}: the data differ from their fingerprint.json; delete that file if the change was meant"
+        )
+
+
+def _peak_memory(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line, as it stands in the record and on the screen."""
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
