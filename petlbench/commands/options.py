@@ -1,0 +1,122 @@
+"""Options that several commands share, and how they become a request."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from petlbench.plan import Request
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """What to compare, on what, with what: the options of `run` and `plan`."""
+    parser.add_argument(
+        "--methods",
+        required=True,
+        metavar="NAME[(FIELD=VALUE,...)],...",
+        help="methods of the zoo or files, such as 'hst,vpt(tokens=50),./my_method.py'",
+    )
+    parser.add_argument("--suite", required=True, metavar="NAME", help="suite, see `petlbench list suites`")
+    parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the tasks")
+    add_backbone(parser)
+    parser.add_argument("--seeds", default="0", metavar="N,...", help="one run each (default: 0)")
+    parser.add_argument(
+        "--protocol",
+        choices=["fixed"],
+        default="fixed",
+        help="fixed: the method's recipe, last epoch, test split read once (default)",
+    )
+    parser.add_argument(
+        "--recipe",
+        default="",
+        metavar="FIELD=VALUE,...",
+        help="replace settings of the recipes, such as epochs=4,lr=1e-3",
+    )
+    add_results(parser)
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """Which backbone, and where its weights come from."""
+    parser.add_argument(
+        "--backbone", default="mini", metavar="NAME", help="mini, or any VisionTransformer of timm (default: mini)"
+    )
+    parser.add_argument(
+        "--weights",
+        default="pretrained",
+        metavar="FILE",
+        help=".safetensors, .pth or .npz file; or 'random' (default: the weights that belong to the name)",
+    )
+    parser.add_argument(
+        "--device", default=None, metavar="DEVICE", help="cpu or cuda (default: cuda where there is one)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of torch per run on the CPU (default: 1)"
+    )
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Where the records are."""
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the records")
+
+
+def request(options: argparse.Namespace) -> Request:
+    """The request that the options of `add_request` make."""
+    from petlbench import spec
+    from petlbench.plan import Request
+
+    return Request(
+        methods=spec.parse(options.methods),
+        suite=options.suite,
+        tasks=names(options.tasks),
+        backbone=options.backbone,
+        weights=options.weights,
+        data_root=options.data_root,
+        results=options.results,
+        seeds=numbers("--seeds", options.seeds),
+        protocol=options.protocol,
+        overrides=spec.fields(options.recipe) if options.recipe else {},
+        device=device(options.device),
+        threads=threads(options.threads),
+    )
+
+
+def names(text: str) -> list[str]:
+    """The names in a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """The whole numbers in a comma-separated list. Raises InputError that names the option."""
+    from petlbench.errors import InputError
+
+    found = names(text)
+    if not found or not all(number.isdecimal() for number in found):
+        raise InputError(f"{option} {text}: expected whole numbers separated by commas, such as 0,1,2")
+    return [int(number) for number in found]
+
+
+def threads(number: int) -> int:
+    """Checked number of threads. Raises InputError."""
+    from petlbench.errors import InputError
+
+    if not 1 <= number <= (os.cpu_count() or 1):
+        raise InputError(f"--threads {number}: expected 1 to {os.cpu_count()}, the cores of this machine")
+    return number
+
+
+def device(name: str | None) -> str:
+    """The device asked for, or the best there is. Raises InputError for one that torch cannot use."""
+    import torch
+
+    from petlbench.errors import InputError
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not (name.split(":")[0] == "cuda" and torch.cuda.is_available()):
+        valid = "cpu, cuda" if torch.cuda.is_available() else "cpu (torch sees no CUDA device here)"
+        raise InputError(f"--device {name}: valid: {valid}")
+    return name

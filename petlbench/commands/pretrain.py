@@ -1,0 +1,60 @@
+"""petlbench pretrain: make the weights of the embedded backbone again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from petlbench.commands import Commands
+
+EPILOG = """example:
+  petlbench pretrain --images 100000 --out trial      weights in trial/mini.safetensors, from the first minute on
+  petlbench run --methods linear --suite mini --weights trial/mini.safetensors
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "pretrain",
+        help="make the weights of the embedded backbone again",
+        description="Pre-train the embedded backbone `mini` on generated pictures. Without options, this is the "
+        "training behind the weights that come with the package; their card, mini.json, says how long it took.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--images", type=int, default=1_200_000, metavar="N", help="pictures (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures per step (default: 64)")
+    parser.add_argument("--lr", type=float, default=1e-3, metavar="X", help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16", help="arithmetic (default: bf16)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("pretrained"),
+        metavar="DIR",
+        help="for weights, card and log (default: %(default)s)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.set_defaults(do=do)
+
+
+def do(options: argparse.Namespace) -> int:
+    import torch
+
+    from petlbench.errors import InputError
+    from petlbench.pretrain import Pretraining, Trainer
+
+    if options.threads < 1:
+        raise InputError(f"--threads {options.threads}: expected at least 1")
+    torch.set_num_threads(options.threads)
+    names = ("images", "batch_size", "lr", "seed", "precision")
+    trainer = Trainer(Pretraining(**{name: getattr(options, name) for name in names}), options.out)
+    if options.resume:
+        trainer.resume()
+    trainer.run(report=lambda line: print(line, file=sys.stderr, flush=True))
+    print(options.out / "mini.safetensors")
+    return 0

@@ -1,0 +1,83 @@
+"""petlbench run: train, score and measure whatever is not in the results yet."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from petlbench.commands import options as shared
+
+if TYPE_CHECKING:
+    from petlbench.commands import Commands
+
+EPILOG = """examples:
+  petlbench run --methods linear,vpt,hst --suite mini
+  petlbench run --methods 'vpt(tokens=50),lora(rank=4)' --suite mini --tasks digits --seeds 0,1,2
+  petlbench run --methods hst,./my_method.py --suite vtab --data-root DATA --backbone vit_base_patch16_224.augreg_in21k
+
+The same command again does only what is missing. Failed runs are tried again; runs whose code has changed since
+(stale) only with --rerun stale.
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="train and score what is missing",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared.add_request(parser)
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores / threads; 1 on a GPU)")
+    parser.add_argument("--rerun", choices=["stale", "all"], help="do runs again that are done: stale ones, or all")
+    parser.add_argument(
+        "--no-cost", dest="cost", action="store_false", help="do not measure speed and memory afterwards"
+    )
+    parser.set_defaults(do=do)
+
+
+def do(options: argparse.Namespace) -> int:
+    from petlbench.engines import local
+
+    local.warm_up()
+
+    from rich.console import Console
+
+    from petlbench.display import ProgressDisplay, clock
+    from petlbench.errors import InputError
+    from petlbench.plan import cost_jobs, plan
+    from petlbench.store import Store
+
+    console = Console(stderr=True)
+    request = shared.request(options)
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}: expected at least 1")
+    Store(request.results).check_writable()
+    planned = plan(request, progress=lambda text: console.print(text, style="dim", highlight=False))
+    again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
+    todo = [each for each in planned if each.state in ("new", "failed", *again)]
+    costs = cost_jobs(planned) if options.cost else []
+    slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
+
+    kept = [each for each in planned if each.state == "stale" and each not in todo]
+    if len(todo) < len(planned):
+        console.print(f"{len(planned) - len(todo)} of {len(planned)} runs are done already", highlight=False)
+    if kept:
+        console.print(f"{len(kept)} of them are stale: their code has changed since; --rerun stale does them again")
+    display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
+    try:
+        with display:
+            local.run((each.job for each in todo), slots, display)
+            local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
+    except KeyboardInterrupt:
+        left = len(todo) + len(costs) - display.done
+        console.print(f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here")
+        return 130
+    if todo or costs:
+        console.print(
+            f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "
+            f"records in {request.results}; see them with: petlbench table --results {request.results}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 1 if display.failed else 0

@@ -1,0 +1,217 @@
+"""Records become numbers to compare: a row per method, a column per task, and no mean over what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+from typing import Any
+
+from pandas import DataFrame, MultiIndex, Series
+
+from petlbench.cost import Cost
+from petlbench.errors import InputError, unknown
+from petlbench.measure import Counts
+from petlbench.record import Record
+from petlbench.selection import AXES, SCORED, axes, of_methods, refuse_mixed_data, states
+from petlbench.spec import Spec
+from petlbench.speed import Speed
+from petlbench.suite import Suite, Task
+
+COST_AXES = ["method", "backbone", "image_size", "device", "precision", "threads", "batch_size"]
+"""What tells the rows of a table of costs apart, within one machine."""
+
+MEAN, AVERAGE, TASKS, GROUPS = "mean", "average", "tasks", "groups"
+"""Names of columns: (group, MEAN) is a group's mean, (AVERAGE, TASKS) and (AVERAGE, GROUPS) are the two averages."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A table of scores in numbers.
+
+    The rows of all frames but the last are those of `AXES`. The columns of the first four are (group, task) in the
+    suite's order; a group's mean stands behind its tasks, the averages over tasks and over groups come last. Of a
+    single task or group there is no mean.
+    """
+
+    mean: DataFrame
+    """Percent, over the seeds. NaN where there is no score, and for every mean that would need one."""
+    std: DataFrame
+    """Sample standard deviation over the seeds. NaN for one seed, and for a mean whose tasks differ in their seeds."""
+    count: DataFrame
+    """Number of seeds; for a mean, the smallest of its tasks."""
+    stale: DataFrame
+    """Whether code that has changed since had a part in it."""
+    parameters: DataFrame
+    """Trained weights of the `method` and of the `head`, averaged over the runs: heads differ from task to task."""
+    runs: DataFrame
+    """The runs behind the table, as `runs` gives them."""
+    left_out: int
+    """Number of tasks of the suite that the table was asked to leave out."""
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Group and name of every column of scores."""
+        columns: Any = self.mean.columns
+        return list(columns)
+
+
+def scores(
+    records: Iterable[Record],
+    suite: Suite,
+    *,
+    tasks: Sequence[str] = (),
+    methods: Sequence[Spec] = (),
+    metric: str = "",
+    is_stale: Callable[[Record], bool] = lambda record: False,
+) -> Scores:
+    """The scores of a suite's records.
+
+    `tasks` and `methods` choose columns and rows, empty for all: `vpt` stands for all rows of that method,
+    `vpt(tokens=50)` for those with this value. `metric` replaces the tasks' own. Raises InputError as `runs` does.
+    """
+    found = runs(records, suite, tasks=tasks, methods=methods, metric=metric, is_stale=is_stale)
+    chosen = [suite.task(name) for name in tasks] or list(suite.tasks)
+    rows = MultiIndex.from_frame(found.loc[found["state"] != "unknown", AXES].drop_duplicates())
+    scored = found[found["state"].isin(SCORED)].dropna(subset="score")
+
+    def wide(values: Series) -> DataFrame:
+        """One row per row of the table and seed, one column per task."""
+        table = scored.assign(values=values).pivot(index=[*AXES, "seed"], columns="task", values="values")
+        return table.reindex(columns=[task.name for task in chosen])
+
+    def over_seeds(table: DataFrame) -> Any:
+        return table.groupby(level=AXES, sort=False)
+
+    def mean(part: DataFrame) -> Series:
+        return part.mean(axis=1, skipna=False)
+
+    score = wide(scored["score"])
+    stale = over_seeds(wide(scored["state"] == "stale").eq(True)).any()
+    of_seeds = _with_means(score, chosen, mean)
+    # A seed that lacks a task has no mean: only where every seed has one do they say how the mean scatters.
+    complete = over_seeds(of_seeds.notna()).all()
+    std = over_seeds(of_seeds).std().where(complete | ~complete.columns.map(is_mean))
+    count = _with_means(over_seeds(score).count(), chosen, lambda part: part.min(axis=1))
+    return Scores(
+        mean=_with_means(over_seeds(score).mean(), chosen, mean).reindex(rows),
+        std=std.reindex(rows),
+        count=count.reindex(rows, fill_value=0),
+        stale=_with_means(stale, chosen, lambda part: part.any(axis=1)).reindex(rows, fill_value=False),
+        parameters=scored.groupby(AXES)[["method_parameters", "head_parameters"]].mean().reindex(rows),
+        runs=found,
+        left_out=len(suite.tasks) - len(chosen),
+    )
+
+
+def is_mean(column: tuple[str, str]) -> bool:
+    """Whether a column of `Scores` holds means over tasks rather than a task."""
+    group, name = column
+    return group == AVERAGE or name == MEAN
+
+
+def runs(
+    records: Iterable[Record],
+    suite: Suite,
+    *,
+    tasks: Sequence[str] = (),
+    methods: Sequence[Spec] = (),
+    metric: str = "",
+    is_stale: Callable[[Record], bool] = lambda record: False,
+) -> DataFrame:
+    """One row per record, in the order of `methods`, else of the labels.
+
+    Columns: `AXES`, suite, task, seed, metric, score (percent, or NaN), state (see `petlbench.selection`), data,
+    machine (its tag), method_parameters, head_parameters, file.
+
+    Raises InputError for names that do not exist, for records of several suites, for runs of one task on different
+    data, and for two runs of one row, task and seed that are both current.
+    """
+    shown = {name: suite.task(name) for name in tasks} or {task.name: task for task in suite.tasks}
+    records = of_methods([record for record in records if not tasks or record.run.task in shown], methods)
+    if len(suites := {record.run.suite for record in records}) > 1:
+        raise InputError(f"records of several suites cannot share a table: {', '.join(sorted(suites))}")
+    became = states(records, shown, is_stale)
+    if all(state == "unknown" for state in became):
+        raise InputError(f"no run of {', '.join(shown)} is there yet: `petlbench run` makes them")
+    if metric and not any(metric in record.scores for record in records):
+        raise unknown("metric", metric, {name for record in records for name in record.scores})
+    refuse_mixed_data([record for record, state in zip(records, became, strict=True) if state in SCORED])
+    return DataFrame(
+        axes(record)
+        | {
+            "suite": record.run.suite,
+            "task": record.run.task,
+            "seed": record.run.seed,
+            "metric": (name := metric or (shown[record.run.task].metric if state != "unknown" else "")),
+            "score": record.scores.get(name, float("nan")),
+            "state": state,
+            "data": record.run.data,
+            "machine": record.machine.tag,
+            "method_parameters": record.counts.method_parameters if record.counts else float("nan"),
+            "head_parameters": record.counts.head_parameters if record.counts else float("nan"),
+            "file": str(record.run.path),
+        }
+        for record, state in zip(records, became, strict=True)
+    )
+
+
+def costs(
+    costs: Iterable[Cost],
+    records: Iterable[Record] = (),
+    *,
+    methods: Sequence[Spec] = (),
+    is_stale: Callable[[Cost], bool] = lambda cost: False,
+) -> DataFrame:
+    """One row per cost, machine by machine. What was only counted is left out where it was timed as well.
+
+    Columns: machine (its tag), `COST_AXES`, classes (of the head), stale, then the fields of `Counts` and of `Speed`
+    under their names and in their units, and seconds: the mean wall time of those `records` that agree in method,
+    backbone, machine, device, threads and precision; NaN if there is none, or if they are of several suites or lengths.
+    """
+    done = [record for record in records if record.status == "done"]
+    rows = [
+        {"machine": cost.machine.tag, **axes(cost), "classes": cost.classes, "stale": is_stale(cost)}
+        | asdict(cost.counts)
+        | (asdict(cost.speed) if cost.speed else {})
+        | {"seconds": _seconds(cost, done)}
+        for cost in of_methods(costs, methods)
+    ]
+    if not rows:
+        raise InputError("no cost is there yet: `petlbench cost` measures them")
+    measured = [field.name for field in (*fields(Counts), *fields(Speed))]
+    columns = dict.fromkeys(["machine", *COST_AXES, "classes", "stale", *measured, "seconds"])
+    table = DataFrame(rows, columns=list(columns)).sort_values("machine", kind="stable")
+    timed = table["device"].notna()
+    either = timed.groupby([table[name] for name in ("machine", "method", "backbone", "image_size")]).transform("any")
+    return table[timed | ~either].reset_index(drop=True)
+
+
+def _with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFrame], Series]) -> DataFrame:
+    """From columns of tasks to those that `Scores` describes."""
+    groups: dict[str, list[str]] = {}
+    for task in tasks:
+        groups.setdefault(task.group, []).append(task.name)
+    columns: dict[tuple[str, str], Series] = {}
+    for group, names in groups.items():
+        columns |= {(group, name): cells[name] for name in names}
+        if len(groups) > 1:
+            columns[group, MEAN] = mean(cells[names])
+    if len(tasks) > 1:
+        columns[AVERAGE, TASKS] = mean(cells)
+    if len(groups) > 1:
+        columns[AVERAGE, GROUPS] = mean(DataFrame({group: columns[group, MEAN] for group in groups}))
+    return DataFrame(columns, index=cells.index)
+
+
+def _seconds(cost: Cost, records: Iterable[Record]) -> float:
+    """Mean wall time of the runs like this cost, if they are alike."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        run, device = record.run, record.device.split(":")[0]
+        here = (run.label, run.backbone.name, run.backbone.image_size, record.machine.tag)
+        how = (device, record.threads, run.recipe.precision)
+        same = cost.speed and how == (cost.speed.device, cost.speed.threads, cost.speed.precision)
+        if same and here == (cost.label, cost.backbone.name, cost.backbone.image_size, cost.machine.tag):
+            found.setdefault((run.suite, run.recipe.total_epochs), []).append(record.seconds["total"])
+    return fmean(*found.values()) if len(found) == 1 else float("nan")

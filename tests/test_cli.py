@@ -1,0 +1,156 @@
+"""The command line as a person meets it: what it offers, what it prints, and one line for every mistake."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from petlbench import cli
+from petlbench.plan import Request
+from petlbench.store import Store
+
+TINY = str(Path(__file__).parent / "tiny.py")
+RequestFor = Callable[..., Request]
+
+REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol recipe results"
+OPTIONS = {
+    "run": f"{REQUEST} jobs rerun no-cost",
+    "plan": f"{REQUEST} jobs",
+    "table": "results suite tasks methods metric format cost digits head ppt out",
+    "cost": "methods backbone weights device threads batch-size precision no-time format results",
+    "list": "",
+    "check": "",
+    "pretrain": "images batch-size lr seed threads out precision resume",
+}
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (each for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def test_the_commands_are_these() -> None:
+    assert set(commands()) == set(OPTIONS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_options_are_these_and_each_is_explained(command: str) -> None:
+    """An option is a promise: adding one is a decision, so it is written down here."""
+    actions = [action for action in commands()[command]._actions if action.option_strings and action.dest != "help"]
+    assert {action.option_strings[-1][2:] for action in actions} == set(OPTIONS[command].split())
+    assert all(action.help or action.choices for action in actions)
+
+
+def petlbench(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """Run the command as a user does and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "petlbench", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def tiny_options(data: Path) -> list[str]:
+    return ["--suite", TINY, "--data-root", str(data), "--weights", "random", "--recipe", "epochs=1,batch_size=8"]
+
+
+def test_from_nothing_to_a_table(tiny_options: list[str], tmp_path: Path) -> None:
+    run = ["run", "--methods", "linear,vpt(tokens=2)", *tiny_options]
+    first = petlbench(*run, cwd=tmp_path)
+    assert "10 done, 0 failed" in first  # two methods on four tasks, and two costs
+    assert "tiny/day vpt(tokens=2) seed 0  accuracy" in first
+    again = petlbench(*run, cwd=tmp_path)
+    assert "8 of 8 runs are done already" in again
+    plan = petlbench("plan", *run[1:], "--seeds", "0,1", cwd=tmp_path)
+    assert "16 runs: 8 done, 8 new" in plan
+    table = petlbench("table", "--suite", TINY, "--format", "markdown", cwd=tmp_path)
+    assert "vpt(tokens=2)" in table
+    assert "natural" in table
+    costs = petlbench("table", "--cost", "--format", "csv", cwd=tmp_path)
+    assert "vpt(tokens=2)" in costs
+    redone = petlbench(*run, "--rerun", "all", "--no-cost", cwd=tmp_path)
+    assert "8 done, 0 failed" in redone
+
+
+def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
+    tiny_options: list[str], data: Path, tmp_path: Path
+) -> None:
+    command = ["run", "--methods", "linear", "--tasks", "day,night", "--no-cost", *tiny_options]
+    petlbench("plan", *command[1:3], *tiny_options, cwd=tmp_path)  # takes the fingerprints
+    image = data / "day/images/train800/000000.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:40])
+    broken = petlbench(*command, cwd=tmp_path, code=1)
+    assert "000000.png: not a readable image" in broken
+    assert "1 done, 1 failed" in broken
+    image.write_bytes(content)
+    assert "1 done, 0 failed" in petlbench(*command, cwd=tmp_path)
+    assert [record.status for record in Store(tmp_path / "results").records()] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--methods", "hts", "--suite", "mini"], "unknown method 'hts': did you mean hst?"),
+        (["run", "--methods", "hst", "--suite", "vtap"], "unknown suite 'vtap': did you mean vtab?"),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--tasks", "digit"],
+            "unknown task 'digit': did you mean digits?",
+        ),
+        (
+            ["run", "--methods", "vpt(token=3)", "--suite", "mini"],
+            "method vpt has no field 'token': did you mean tokens?",
+        ),
+        (["run", "--methods", "vpt(tokens=", "--suite", "mini"], "cannot read 'vpt(tokens='"),
+        (["run", "--methods", "hst", "--suite", "vtab"], "its images do not come with petlbench, say where they are"),
+        (["run", "--methods", "hst", "--suite", "mini", "--backbone", "vit"], "unknown backbone 'vit'"),
+        (["run", "--methods", "hst", "--suite", "mini", "--seeds", "a"], "--seeds a: expected whole numbers"),
+        (["run", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (["run", "--methods", "hst", "--suite", "mini", "--threads", "0"], "--threads 0: expected 1 to"),
+        (["run", "--methods", "hst", "--suite", "mini", "--device", "tpu"], "--device tpu: valid: cpu"),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--results", "/proc/x"],
+            "--results /proc/x: cannot be written",
+        ),
+        (["table", "--results", "nowhere"], "nowhere"),
+        (["cost", "--methods", "hst", "--batch-size", "0"], "--batch-size 0: expected at least 1"),
+        (["check", "nothing.py"], "method 'nothing.py': no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("petlbench: ")
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_the_contract_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "lora(rank=2)"]) == 0
+    assert "every promise kept" in capsys.readouterr().out
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom petlbench import Method\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Mine(Method):\n"
+        "    def attach(self, vit):\n        return None\n"
+    )
+    assert cli.main(["check", str(tmp_path / "mine.py")]) == 1
+    assert "FAILED  gives one vector per image" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "petlbench", "list"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert b"Traceback" not in done.stderr
