@@ -108,6 +108,9 @@ class Mini(Classification):
         ),
     )
 
+    def is_ready(self, task: Task, root: Path | None) -> bool:
+        return root is not None or cached(task).is_dir()
+
     def prepare(self, task: Task, root: Path | None) -> Path:
         """The folder of the task below the root, or in the user's cache, where it is drawn when it is missing.
 
@@ -115,8 +118,7 @@ class Mini(Classification):
         """
         if root is not None:
             return super().prepare(task, root)
-        cache = Path(os.environ.get("PETLBENCH_CACHE") or platformdirs.user_cache_path("petlbench"))
-        folder = cache / f"mini-v{VERSION}" / task.name
+        folder = cached(task)
         if not folder.is_dir():
             try:
                 write(task, folder)
@@ -125,6 +127,12 @@ class Mini(Classification):
                     f"{folder}: cannot be written ({error.strerror or error}); PETLBENCH_CACHE=DIR names another place"
                 ) from error
         return folder
+
+
+def cached(task: Task) -> Path:
+    """Where the pictures of a task are kept."""
+    cache = Path(os.environ.get("PETLBENCH_CACHE") or platformdirs.user_cache_path("petlbench"))
+    return cache / f"mini-v{VERSION}" / task.name
 
 
 DRAWINGS: dict[str, Callable[[Generator, Labels], Pixels]] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ import msgspec
 from petlbench import backbone as backbones
 from petlbench import provenance, spec, zoo
 from petlbench.cost import CostJob
+from petlbench.engines import local
 from petlbench.errors import InputError
 from petlbench.method import Method
 from petlbench.recipe import Recipe
@@ -69,7 +72,7 @@ def plan(request: Request, progress: Callable[[str], None] = lambda text: None) 
     spec.make(Recipe, overrides, "--recipe")
     backbone = backbones.describe(request.backbone, request.weights)
     weights = request.weights if backbone.weights not in (backbones.PRETRAINED, backbones.RANDOM) else None
-    data = {task.name: _data(suite, task, request.data_root, progress) for task in tasks}
+    data = _data(suite, request, tasks, progress)
     jobs = [
         Job(
             run=Run(
@@ -168,8 +171,22 @@ def _recipe(method: Method, suite: str, task: str, overrides: Mapping[str, Any])
     return dataclasses.replace(recipe, **overrides)
 
 
-def _data(suite: Suite, task: Task, root: Path | None, progress: Callable[[str], None]) -> tuple[Path, str]:
+def _data(
+    suite: Suite, request: Request, tasks: Sequence[Task], progress: Callable[[str], None]
+) -> dict[str, tuple[Path, str]]:
+    """Folder and fingerprint of every task. What has to be made first is made on all cores."""
+    root = request.data_root
     if root is not None and not root.is_dir():
         raise InputError(f"--data-root {root}: no such folder")
-    folder = suite.prepare(task, root).resolve()
-    return folder, suite.fingerprint(task, folder, progress)
+    missing = [task for task in tasks if not suite.is_ready(task, root)]
+    for task in missing:
+        progress(f"making the images of {task.name}, once")
+    if len(missing) > 1:
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=local.context()) as pool:
+            list(pool.map(_prepare, [request.suite] * len(missing), missing))
+    folders = {task.name: suite.prepare(task, root).resolve() for task in tasks}
+    return {task.name: (folders[task.name], suite.fingerprint(task, folders[task.name], progress)) for task in tasks}
+
+
+def _prepare(suite: str, task: Task) -> None:
+    zoo.suite(suite)().prepare(task, None)

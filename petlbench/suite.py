@@ -42,11 +42,16 @@ class Suite(ABC):
     paper: ClassVar[Paper | None] = None
     tasks: ClassVar[tuple[Task, ...]] = ()
 
+    def is_ready(self, task: Task, root: Path | None) -> bool:
+        """Whether `prepare` has nothing to make. A generated suite says so before its images are drawn."""
+        return True
+
     @abstractmethod
     def prepare(self, task: Task, root: Path | None) -> Path:
         """Return the folder of the task's data below `root`.
 
-        A generated suite writes its data when they are missing and, without a root, keeps them in the user's cache.
+        A generated suite keeps its data in the user's cache, and makes them there when they are missing and no root is
+        given; several processes may ask for the same task at once.
         Raises InputError that says what to fetch and where to put it.
         """
 

@@ -24,13 +24,16 @@ def add(commands: Commands) -> None:
 
 
 def do(options: argparse.Namespace) -> int:
+    from petlbench.engines import local
+
+    local.warm_up()
+
     import sys
 
     from rich.console import Console
     from rich.table import Table
 
     from petlbench.display import clock
-    from petlbench.engines import local
     from petlbench.plan import plan
 
     request = shared.request(options)
@@ -41,7 +44,7 @@ def do(options: argparse.Namespace) -> int:
         run = each.job.run
         seconds = "?" if each.seconds is None else clock(each.seconds)
         table.add_row(str(run), str(run.recipe.total_epochs), each.state, seconds, str(run.path))
-    console = Console(soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     states = Counter(each.state for each in planned)
     todo = [each for each in planned if each.state in ("new", "failed")]

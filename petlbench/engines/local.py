@@ -48,7 +48,7 @@ def warm_up() -> None:
 
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")  # no thread pools in the server; workers set torch's own number
-        _context().set_forkserver_preload(["petlbench.worker", "petlbench.cost"])
+        context().set_forkserver_preload(["petlbench.worker", "petlbench.cost"])
         forkserver.ensure_running()
 
 
@@ -95,8 +95,8 @@ class _Child:
 
     def __post_init__(self) -> None:
         self.log = Path(self.work.results, "logs", f"{self.work.key}.log")
-        self.news, theirs = _context().Pipe(duplex=False)
-        self.process = _context().Process(target=_child, args=(self.work, theirs, str(self.log)), name=str(self.work))
+        self.news, theirs = context().Pipe(duplex=False)
+        self.process = context().Process(target=_child, args=(self.work, theirs, str(self.log)), name=str(self.work))
         self.process.start()
         theirs.close()
 
@@ -159,7 +159,8 @@ def _death(code: int | None) -> str:
     return f"the worker ended with exit code {code} before it could write its record"
 
 
-def _context() -> ForkServerContext | SpawnContext:
+def context() -> ForkServerContext | SpawnContext:
+    """How processes are started: from the server where there can be one (not on Windows)."""
     if "forkserver" in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
