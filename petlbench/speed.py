@@ -20,6 +20,10 @@ from petlbench.surgery import fold, trained
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
+SLOW = 2.0
+"""Seconds of an inference step from which on repeats are few."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     """Throughput and memory, to be compared only with figures of the same machine.
@@ -77,17 +81,22 @@ def speed(
     """Time training and inference on random images, and read the peaks of memory.
 
     Call it in a fresh process, since the memory includes what the process holds already, and call it last: the
-    network moves to the device and its batch norms see random images. No weight changes.
+    network moves to the device and its batch norms see random images. No weight changes. Where a step takes seconds,
+    as a large model's on a CPU, there are fewer repeats; the result says how many there were.
     """
     network = Network(encoder, head).to(device)
     source = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, 3, image_size, image_size, generator=source).to(device)
     labels = torch.randint(classes, (batch_size,), generator=source).to(device)
 
+    network.eval()
+    step_seconds, _ = _timed(_inference(network, images, precision), device, warmup=0, repeats=1)
+    if step_seconds > SLOW:
+        warmup, repeats = min(warmup, 1), min(repeats, 3)
+
     def timed(step: Callable[[], object]) -> tuple[float, float]:
         return _timed(step, device, warmup=warmup, repeats=repeats)
 
-    network.eval()
     peak = PeakMemory(device)
     inference, inference_spread = timed(_inference(network, images, precision))
     inference_memory, inference_reserved = peak.read()

@@ -121,8 +121,11 @@ def cost_table(found: DataFrame) -> Table:
     columns[0] = (columns[0][0], [Cell(method, stale=stale) for method, stale in methods])
     for field, (group, name, unit) in COST_COLUMNS.items():
         values = pd.to_numeric(found[field])
+        if values.isna().all():  # not asked for: what can only be timed, the runs of another suite
+            continue
+        figures = 4 if group == "GFLOPs" else 3  # the field compares 17.58 with 17.64
         head = Column(name, group, f"{group} {name}" if group else "")
-        columns.append((head, [Cell(significant(value / unit)) for value in values]))
+        columns.append((head, [Cell(significant(value / unit, figures)) for value in values]))
     heads, cells = zip(*columns, strict=True)
     machine = found["machine"].iloc[0]
     same = {name: found[name].dropna().unique() for name in COST_AXES if name not in varying}
@@ -137,11 +140,11 @@ def cost_table(found: DataFrame) -> Table:
     return Table(f"cost-{machine}", f"Costs on {machine}: {said}.", heads, list(zip(*cells, strict=True)), notes)
 
 
-def significant(value: float) -> str:
-    """A number with three significant digits or, from 100 on, all those in front of the point."""
+def significant(value: float, figures: int = 3) -> str:
+    """A number with so many significant digits, but all those in front of the point."""
     if math.isnan(value):
         return MISSING
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+    return f"{value:.{max(0, figures - 1 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
 def _column(group: str, name: str) -> Column:
