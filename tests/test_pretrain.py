@@ -1,0 +1,220 @@
+"""Pre-training: what is drawn, what a training leaves behind, and the weights that come with the package."""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+from timm.models.vision_transformer import VisionTransformer
+from torch import Generator
+
+from petlbench.backbone import MINI
+from petlbench.cli import main, parser
+from petlbench.drawing.pretraining import Fractals, PretrainingImages, Shapes, Textures, paint
+from petlbench.errors import InputError
+from petlbench.pretrain import Pretraining, Trainer
+
+SHORT = Pretraining(images=48, batch_size=8)
+"""Six steps."""
+
+
+def silent(line: str) -> None:
+    """Take a line of progress that the test does not look at."""
+
+
+@pytest.fixture(scope="module")
+def pictures() -> PretrainingImages:
+    return PretrainingImages(seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training that nobody interrupted."""
+    out = tmp_path_factory.mktemp("trained")
+    Trainer(SHORT, out).run(report=silent)
+    return out
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_there_are_200_shapes_200_fractals_and_132_textures(pictures: PretrainingImages) -> None:
+    assert pictures.labels == {"shapes": range(200), "fractals": range(200, 400), "textures": range(400, 532)}
+
+
+def test_a_batch_holds_three_shapes_and_three_fractals_for_two_textures(pictures: PretrainingImages) -> None:
+    images, labels = pictures.batch(64, Generator().manual_seed(0))
+    assert images.shape == (64, 3, 64, 64)
+    assert [int(sum(label in own for label in labels)) for own in pictures.labels.values()] == [24, 24, 16]
+
+
+@pytest.mark.parametrize("hardness", [0.0, 0.5, 1.0])
+def test_pixels_lie_between_0_and_1_and_no_picture_is_blank(pictures: PretrainingImages, hardness: float) -> None:
+    images, _ = pictures.batch(64, Generator().manual_seed(0), hardness)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.flatten(1).std(1).min() > 0.01
+
+
+def test_the_easiest_pictures_are_light_on_dark_and_the_hardest_are_as_often_negatives(
+    pictures: PretrainingImages,
+) -> None:
+    easy, hard = (pictures.batch(256, Generator().manual_seed(0), hardness)[0].mean((1, 2, 3)) for hardness in (0, 1))
+    assert (easy > 0.5).float().mean() < 0.1
+    assert 0.35 < (hard > 0.5).float().mean() < 0.65
+
+
+def test_every_class_of_every_family_can_be_drawn(pictures: PretrainingImages) -> None:
+    for name, family in pictures.families.items():
+        coverage = family.draw(torch.arange(family.classes), Generator().manual_seed(0))
+        assert coverage.shape == (len(pictures.labels[name]), 64, 64)
+        assert coverage.flatten(1).std(1).min() > 0.01, name
+        assert coverage.min() >= 0, name
+        assert coverage.max() <= 1, name
+
+
+def test_the_same_seed_gives_the_same_classes_and_another_seed_others(pictures: PretrainingImages) -> None:
+    def draw(family: Shapes | Fractals | Textures) -> torch.Tensor:
+        return family.draw(torch.arange(100), Generator().manual_seed(5))
+
+    generator = Generator().manual_seed(0)
+    assert torch.equal(draw(Shapes(generator)), draw(pictures.families["shapes"]))
+    assert torch.equal(draw(Fractals(generator)), draw(pictures.families["fractals"]))
+    assert not torch.equal(draw(Shapes(Generator().manual_seed(1))), draw(pictures.families["shapes"]))
+
+
+def test_the_pictures_of_seed_0_are_those_the_packaged_weights_have_seen(pictures: PretrainingImages) -> None:
+    images, labels = pictures.batch(64, Generator().manual_seed(1), hardness=0.0)
+    assert labels[[0, 24, 48]].tolist() == [45, 245, 435]
+    assert images.flatten(1).mean(1)[[0, 24, 48]].tolist() == pytest.approx([0.2921, 0.3254, 0.5111], abs=1e-3)
+
+
+def test_the_rate_warms_up_peaks_and_ends_at_zero_while_hardness_rises_from_0_to_1() -> None:
+    recipe = Pretraining(images=64_000, batch_size=64, lr=1e-3)
+    rates = [recipe.rate(step) for step in range(recipe.steps)]
+    assert rates[0] == pytest.approx(1e-3 / 30)
+    assert max(rates) == pytest.approx(1e-3, rel=0.01)
+    assert rates.index(max(rates)) == pytest.approx(30, abs=2)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert [recipe.hardness(step) for step in (0, 150, 375, 600, 999)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_a_training_logs_its_loss_and_the_accuracy_of_each_family(trained: Path) -> None:
+    log = lines(trained)
+    assert [line["images"] for line in log] == [8, 16, 24, 32, 40, 48]
+    assert all(set(line) == {"images", "hardness", "loss", "shapes", "fractals", "textures"} for line in log)
+    assert log[0]["loss"] == pytest.approx(6.28, abs=0.5)  # ln 532, the loss of guessing
+
+
+def test_the_loss_of_one_batch_falls_when_it_is_seen_again_and_again() -> None:
+    trainer = Trainer(SHORT, Path("nowhere"))
+    images, labels = trainer.pictures.batch(8, Generator().manual_seed(0), hardness=0.0)
+    losses = []
+    for _ in range(30):
+        loss, _ = trainer.objective(images, labels)
+        loss.backward()
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights_and_log(trained: Path, tmp_path: Path) -> None:
+    class Stopped(Exception):  # noqa: N818  no error: somebody pressed a key
+        pass
+
+    def stop_after_the_third_line(line: str) -> None:
+        if line.startswith("24 "):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        Trainer(SHORT, tmp_path).run(report=stop_after_the_third_line)
+    assert not json.loads((tmp_path / "mini.json").read_text())["finished"]
+    again = Trainer(SHORT, tmp_path)
+    again.resume()
+    assert again.step == 3
+    again.run(report=silent)
+    assert (tmp_path / "mini.safetensors").read_bytes() == (trained / "mini.safetensors").read_bytes()
+    assert lines(tmp_path) == lines(trained)
+
+
+def test_a_damaged_checkpoint_is_named(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"--resume: .*checkpoint\.pt cannot be read"):
+        Trainer(SHORT, tmp_path).resume()
+
+
+def test_resuming_needs_a_checkpoint_of_the_same_recipe(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--resume: no checkpoint in"):
+        Trainer(SHORT, tmp_path).resume()
+    with pytest.raises(InputError, match=r"has another images and lr"):
+        Trainer(Pretraining(images=64, batch_size=8, lr=1e-4), trained).resume()
+
+
+def test_a_training_is_not_overwritten(trained: Path) -> None:
+    with pytest.raises(InputError, match=r"--out .* holds a training already; pass --resume or another folder"):
+        Trainer(SHORT, trained).run(report=silent)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(100, 4), (5, 8)])
+def test_too_few_pictures_are_refused(images: int, batch_size: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--batch-size must be at least 8 and --images at least one batch"):
+        Trainer(Pretraining(images=images, batch_size=batch_size), tmp_path)
+
+
+def test_the_command_trains_and_prints_where_the_weights_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    options = ["--images", "48", "--batch-size", "8", "--threads", "1", "--out", str(tmp_path)]
+    assert main(["pretrain", *options]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{tmp_path / 'mini.safetensors'}\n"
+    assert len(shown.err.splitlines()) == 6
+    assert (tmp_path / "mini.safetensors").read_bytes() == (trained / "mini.safetensors").read_bytes()
+    assert main(["pretrain", *options, "--resume"]) == 0
+    assert main(["pretrain", *options]) == 2
+
+
+def test_the_options_of_the_command_default_to_the_recipe() -> None:
+    options, recipe = parser().parse_args(["pretrain"]), Pretraining()
+    for name in ("images", "batch_size", "lr", "seed", "precision"):
+        assert getattr(options, name) == getattr(recipe, name), name
+
+
+class TestTheWeightsInThePackage:
+    weights = (files("petlbench.weights") / "mini.safetensors").read_bytes()
+    card = json.loads((files("petlbench.weights") / "mini.json").read_text())
+
+    def test_they_are_the_ones_their_card_describes(self) -> None:
+        assert hashlib.sha256(self.weights).hexdigest() == self.card["sha256"]
+        assert self.card["weights"] == sum(value.numel() for value in load(self.weights).values()) == 1_290_624
+        assert self.card["finished"]
+        assert self.card["images_seen"] == self.card["recipe"]["images"]
+
+    def test_they_fit_the_architecture_strictly_and_take_2_6_megabytes(self) -> None:
+        model = VisionTransformer(**MINI, num_classes=0)
+        model.load_state_dict(load(self.weights), strict=True)
+        assert all(value.dtype == torch.float16 and value.isfinite().all() for value in load(self.weights).values())
+        assert len(self.weights) < 2_600_000
+
+    def test_the_command_on_the_card_asks_for_the_recipe_on_the_card(self) -> None:
+        options = parser().parse_args(self.card["command"].split()[1:])
+        for name in ("images", "batch_size", "lr", "seed", "precision"):
+            assert getattr(options, name) == self.card["recipe"][name], name
+
+    def test_they_name_the_pictures_of_pre_training_far_better_than_chance(self, pictures: PretrainingImages) -> None:
+        """Nearest class mean on fresh textures: chance is 100 % / 132."""
+        model = VisionTransformer(**MINI, num_classes=0).eval()
+        model.load_state_dict(load(self.weights))
+        family, labels = pictures.families["textures"], torch.arange(132).repeat(2)
+        generator = Generator().manual_seed(1)
+        with torch.inference_mode():
+            sets = [model((paint(family.draw(labels, generator), generator, 0.5) - 0.5) / 0.25) for _ in range(2)]
+        means = sets[0].view(2, 132, -1).mean(0)
+        nearest = torch.cdist(sets[1], means).argmin(1)
+        assert (nearest == labels).float().mean() > 0.3
