@@ -85,6 +85,13 @@ def golden() -> Callable[[str], Golden]:
 
 
 @pytest.fixture
+def images() -> Tensor:
+    """Two images of 32 x 32."""
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 32, 32)
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data root with the four tasks of the suite in tiny.py."""
     return tiny.write(tmp_path / "data")

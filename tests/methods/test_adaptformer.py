@@ -1,42 +1,19 @@
 """AdaptFormer: the facts of the paper, and the numbers of the official code."""
 
-import pickle
 from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor
+from vits import count, perturbed, pickled, small, vit_base
 
 from petlbench import zoo
-from petlbench.encoder import ViT
 from petlbench.errors import InputError
 from petlbench.surgery import trained
 
 AdaptFormer: Any = zoo.method("adaptformer")
-
-
-@pytest.fixture
-def images() -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(2, 3, 32, 32)
-
-
-def small(**options: Any) -> ViT:
-    torch.manual_seed(0)
-    return ViT(VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, **options)).eval()
-
-
-def perturbed(encoder: Any) -> Any:
-    """As after some training: no trained weight is zero any more."""
-    for parameter in trained(encoder):
-        torch.nn.init.normal_(parameter, std=0.1)
-    return encoder
-
-
-def pickled(module: Any) -> Any:
-    return pickle.loads(pickle.dumps(module))
 
 
 def test_logits_and_gradients_equal_those_of_the_official_code(golden: Any) -> None:
@@ -49,12 +26,10 @@ def test_logits_and_gradients_equal_those_of_the_official_code(golden: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("bottleneck", "count"), [(1, 27_660), (4, 82_992), (8, 156_768), (16, 304_320), (32, 599_424), (64, 1_189_632)]
+    ("bottleneck", "weights"), [(1, 27_660), (4, 82_992), (8, 156_768), (16, 304_320), (32, 599_424), (64, 1_189_632)]
 )
-def test_trained_weights_on_vit_base(bottleneck: int, count: int) -> None:
-    with torch.device("meta"):
-        vit = ViT(VisionTransformer())  # ViT-B/16 is the default of timm's class
-    assert sum(weight.numel() for weight in trained(AdaptFormer(bottleneck=bottleneck).attach(vit))) == count
+def test_trained_weights_on_vit_base(bottleneck: int, weights: int) -> None:
+    assert count(AdaptFormer(bottleneck=bottleneck).attach(vit_base())) == weights
 
 
 def test_the_paper_has_64_inner_dimensions_and_a_scale_of_a_tenth() -> None:

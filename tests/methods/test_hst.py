@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
+from vits import count
 
 from petlbench import zoo
 from petlbench.encoder import ViT
@@ -289,10 +290,6 @@ def attach_small(meta_tokens: int = 1, **options: Any) -> Any:
     torch.manual_seed(0)
     architecture = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 6, "num_heads": 4, **options}
     return HST(meta_tokens=meta_tokens).attach(ViT(VisionTransformer(**architecture))).eval()
-
-
-def count(module: nn.Module) -> int:
-    return sum(weight.numel() for weight in trained(module))
 
 
 def attach_to_golden(official: Any) -> Any:

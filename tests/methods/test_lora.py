@@ -1,41 +1,18 @@
 """LoRA: the facts of the paper, and the numbers of JieShibo/PETL-ViT."""
 
-import pickle
 from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+from vits import count, perturbed, pickled, small, vit_base
 
 from petlbench import zoo
-from petlbench.encoder import ViT
 from petlbench.errors import InputError
 from petlbench.surgery import fold, trained
 
 LoRA: Any = zoo.method("lora")
-
-
-@pytest.fixture
-def images() -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(2, 3, 32, 32)
-
-
-def small(**options: Any) -> ViT:
-    return ViT(VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, **options)).eval()
-
-
-def perturbed(encoder: Any) -> Any:
-    """As after some training: no trained weight is zero any more."""
-    for parameter in trained(encoder):
-        torch.nn.init.normal_(parameter, std=0.1)
-    return encoder
-
-
-def pickled(module: Any) -> Any:
-    return pickle.loads(pickle.dumps(module))
 
 
 def test_logits_and_gradients_equal_those_of_petl_vit(golden: Any) -> None:
@@ -48,7 +25,7 @@ def test_logits_and_gradients_equal_those_of_petl_vit(golden: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "count"),
+    ("fields", "weights"),
     [
         ({}, 294_912),  # 12 blocks x 2 targets x 2 x 768 x 8
         ({"rank": 1}, 36_864),
@@ -60,10 +37,8 @@ def test_logits_and_gradients_equal_those_of_petl_vit(golden: Any) -> None:
     ],
     ids=str,
 )
-def test_trained_weights_on_vit_base(fields: dict[str, Any], count: int) -> None:
-    with torch.device("meta"):
-        vit = ViT(VisionTransformer())  # ViT-B/16 is the default of timm's class
-    assert sum(parameter.numel() for parameter in trained(LoRA(**fields).attach(vit))) == count
+def test_trained_weights_on_vit_base(fields: dict[str, Any], weights: int) -> None:
+    assert count(LoRA(**fields).attach(vit_base())) == weights
 
 
 def test_a_fresh_lora_changes_nothing(golden: Any) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pickle
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+from vits import count, pickled, vit_base
 
 from petlbench import zoo
 from petlbench.encoder import ViT
@@ -17,12 +17,6 @@ from petlbench.errors import InputError
 from petlbench.surgery import trained, trained_state
 
 VPT: Any = zoo.method("vpt")
-
-
-@pytest.fixture
-def images() -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(2, 3, 32, 32)
 
 
 def small(**options: Any) -> ViT:
@@ -42,10 +36,6 @@ def per_block(values: Any) -> Any:
     return dataclasses.replace(values, tensors=tensors)
 
 
-def pickled(module: Any) -> Any:
-    return pickle.loads(pickle.dumps(module))
-
-
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("vpt_shallow", {"deep": False}), ("vpt_deep", {}), ("vpt_deep_proj", {"project_dim": 12})],
@@ -60,7 +50,7 @@ def test_logits_and_gradients_equal_those_of_the_official_code(golden: Any, name
 
 
 @pytest.mark.parametrize(
-    ("fields", "count"),
+    ("fields", "weights"),
     [
         ({}, 92_160),  # 12 blocks x 10 prompts x 768
         ({"deep": False}, 7_680),
@@ -70,10 +60,8 @@ def test_logits_and_gradients_equal_those_of_the_official_code(golden: Any, name
     ],
     ids=str,
 )
-def test_trained_weights_on_vit_base(fields: dict[str, Any], count: int) -> None:
-    with torch.device("meta"):
-        vit = ViT(VisionTransformer())  # ViT-B/16 is the default of timm's class
-    assert sum(parameter.numel() for parameter in trained(VPT(**fields).attach(vit))) == count
+def test_trained_weights_on_vit_base(fields: dict[str, Any], weights: int) -> None:
+    assert count(VPT(**fields).attach(vit_base())) == weights
 
 
 @pytest.mark.parametrize("project_dim", [None, 6])
