@@ -84,6 +84,7 @@ def test_vit_base_at_224_takes_17_58_billion_multiply_adds(fused: bool) -> None:
     image = torch.zeros(1, 3, 224, 224)
     counted = multiply_adds(vit, image)
     assert counted == 17_581_972_224
+    fuse(vit, False)  # torch 2.6 does not count the CPU's fused attention
     with FlopCounterMode(display=False) as torchs, torch.no_grad():
         vit(image)
     assert counted - torchs.get_total_flops() // 2 == 25 * 5 * 197 * 768  # torch does not count the 25 norms
