@@ -182,10 +182,15 @@ class Cell:
     @property
     def _default(self) -> search.Setting:
         recipe = self._run(self.method, self.request.overrides, search.SEED).recipe
-        return {name: getattr(self.method if hasattr(self.method, name) else recipe, name) for name in self.space}
+        return {name: getattr(self.method if name in self._own else recipe, name) for name in self.space}
+
+    @property
+    def _own(self) -> set[str]:
+        """Names of the method's fields; other names of its grid are those of the recipe."""
+        return {field.name for field in dataclasses.fields(self.method)}
 
     def _trial(self, setting: search.Setting) -> Run:
-        own = {name: value for name, value in setting.items() if hasattr(self.method, name)}
+        own = {name: value for name, value in setting.items() if name in self._own}
         rest = {name: value for name, value in setting.items() if name not in own}
         method = spec.make(type(self.method), {**self.spec.fields, **own}, f"grid of {self.spec.name}")
         run = self._run(method, {**rest, **self.request.overrides}, search.SEED)
