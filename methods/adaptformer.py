@@ -48,6 +48,7 @@ class AdaptFormer(Method):
             lr=5e-3,
         ),
     }
+    evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {  # OSU-MLB/ViT_PEFT_Vision, and the paper's own bottleneck
         "lr": (1e-3, 1e-2),
         "weight_decay": (1e-4, 1e-3),

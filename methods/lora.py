@@ -58,6 +58,7 @@ class LoRA(Method):
             lr=5e-3,
         ),
     }
+    evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {
         "lr": (1e-3, 1e-2),  # this, the decay and the rank as OSU-MLB/ViT_PEFT_Vision
         "weight_decay": (1e-4, 1e-3),

@@ -44,6 +44,8 @@ class Scores:
     """Whether code that has changed since had a part in it."""
     parameters: DataFrame
     """Trained weights of the `method` and of the `head`, averaged over the runs: heads differ from task to task."""
+    budget: DataFrame
+    """What the search for a task's settings has spent, on average: `trials` and `seconds`. NaN without a search."""
     runs: DataFrame
     """The runs behind the table, as `runs` gives them."""
     left_out: int
@@ -63,14 +65,16 @@ def scores(
     tasks: Sequence[str] = (),
     methods: Sequence[Spec] = (),
     metric: str = "",
+    mix_data: bool = False,
     is_stale: Callable[[Record], bool] = lambda record: False,
 ) -> Scores:
     """The scores of a suite's records.
 
     `tasks` and `methods` choose columns and rows, empty for all: `vpt` stands for all rows of that method,
-    `vpt(tokens=50)` for those with this value. `metric` replaces the tasks' own. Raises InputError as `runs` does.
+    `vpt(tokens=50)` for those with this value. `metric` replaces the tasks' own, `mix_data` lets runs on different data
+    share a table. Raises InputError as `runs` does.
     """
-    found = runs(records, suite, tasks=tasks, methods=methods, metric=metric, is_stale=is_stale)
+    found = runs(records, suite, tasks=tasks, methods=methods, metric=metric, mix_data=mix_data, is_stale=is_stale)
     chosen = [suite.task(name) for name in tasks] or list(suite.tasks)
     rows = MultiIndex.from_frame(found.loc[found["state"] != "unknown", AXES].drop_duplicates())
     scored = found[found["state"].isin(SCORED)].dropna(subset="score")
@@ -99,6 +103,7 @@ def scores(
         count=count.reindex(rows, fill_value=0),
         stale=_with_means(stale, chosen, lambda part: part.any(axis=1)).reindex(rows, fill_value=False),
         parameters=scored.groupby(AXES)[["method_parameters", "head_parameters"]].mean().reindex(rows),
+        budget=_budget(scored).reindex(rows),
         runs=found,
         left_out=len(suite.tasks) - len(chosen),
     )
@@ -117,18 +122,20 @@ def runs(
     tasks: Sequence[str] = (),
     methods: Sequence[Spec] = (),
     metric: str = "",
+    mix_data: bool = False,
     is_stale: Callable[[Record], bool] = lambda record: False,
 ) -> DataFrame:
-    """One row per record, in the order of `methods`, else of the labels.
+    """One row per record, without the trials of searches, in the order of `methods`, else of the labels.
 
     Columns: `AXES`, suite, task, seed, metric, score (percent, or NaN), state (see `petlbench.selection`), data,
-    machine (its tag), method_parameters, head_parameters, file.
+    machine (its tag), method_parameters, head_parameters, spent_trials, spent_seconds, file.
 
     Raises InputError for names that do not exist, for records of several suites, for runs of one task on different
-    data, and for two runs of one row, task and seed that are both current.
+    data unless `mix_data` is set, and for two runs of one row, task and seed that are both current.
     """
     shown = {name: suite.task(name) for name in tasks} or {task.name: task for task in suite.tasks}
-    records = of_methods([record for record in records if not tasks or record.run.task in shown], methods)
+    finals = (record for record in records if not record.run.is_trial)
+    records = of_methods([record for record in finals if not tasks or record.run.task in shown], methods)
     if len(suites := {record.run.suite for record in records}) > 1:
         raise InputError(f"records of several suites cannot share a table: {', '.join(sorted(suites))}")
     became = states(records, shown, is_stale)
@@ -136,7 +143,8 @@ def runs(
         raise InputError(f"no run of {', '.join(shown)} is there yet: `petlbench run` makes them")
     if metric and not any(metric in record.scores for record in records):
         raise unknown("metric", metric, {name for record in records for name in record.scores})
-    refuse_mixed_data([record for record, state in zip(records, became, strict=True) if state in SCORED])
+    if not mix_data:
+        refuse_mixed_data([record for record, state in zip(records, became, strict=True) if state in SCORED])
     return DataFrame(
         axes(record)
         | {
@@ -150,6 +158,8 @@ def runs(
             "machine": record.machine.tag,
             "method_parameters": record.counts.method_parameters if record.counts else float("nan"),
             "head_parameters": record.counts.head_parameters if record.counts else float("nan"),
+            "spent_trials": record.budget.trials if record.budget else float("nan"),
+            "spent_seconds": record.budget.seconds if record.budget else float("nan"),
             "file": str(record.run.path),
         }
         for record, state in zip(records, became, strict=True)
@@ -169,7 +179,7 @@ def costs(
     under their names and in their units, and seconds: the mean wall time of those `records` that agree in method,
     backbone, machine, device, threads and precision; NaN if there is none, or if they are of several suites or lengths.
     """
-    done = [record for record in records if record.status == "done"]
+    done = [record for record in records if record.status == "done" and not record.run.is_trial]
     rows = [
         {"machine": cost.machine.tag, **axes(cost), "classes": cost.classes, "stale": is_stale(cost)}
         | asdict(cost.counts)
@@ -185,6 +195,13 @@ def costs(
     timed = table["device"].notna()
     either = timed.groupby([table[name] for name in ("machine", "method", "backbone", "image_size")]).transform("any")
     return table[timed | ~either].reset_index(drop=True)
+
+
+def _budget(scored: DataFrame) -> DataFrame:
+    """Mean over the tasks; all seeds of a task share one search."""
+    spent = ["spent_trials", "spent_seconds"]
+    of_tasks = scored.groupby([*AXES, "task"])[spent].first().groupby(level=AXES).mean()
+    return of_tasks.rename(columns={name: name.removeprefix("spent_") for name in spent})
 
 
 def _with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFrame], Series]) -> DataFrame:

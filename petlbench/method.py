@@ -55,6 +55,9 @@ class Method(ABC):
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     """Search space of the `tuned` protocol: names of fields of the method or of `Recipe`, with their values."""
 
+    evaluate_every: ClassVar[int] = 1
+    """Epochs between the evaluations of the test split, of which official code prints the best; for `paper` only."""
+
     @abstractmethod
     def attach(self, vit: ViT) -> Encoder:
         """Build the method into a frozen ViT and return the encoder to use.
@@ -69,3 +72,7 @@ class Method(ABC):
     def recipe(self, suite: str, task: str) -> Recipe:
         """The published settings for a task: its own, else its suite's, else the defaults of `Recipe`."""
         return self.recipes.get(f"{suite}/{task}") or self.recipes.get(suite) or Recipe()
+
+    def published(self, suite: str, task: str) -> Mapping[str, Any]:
+        """Fields that the paper sets for this task alone, such as VPT's number of prompts; for `paper` only."""
+        return {}

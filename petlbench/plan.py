@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,33 @@ from typing import Any, Literal
 import msgspec
 
 from petlbench import backbone as backbones
-from petlbench import provenance, spec, zoo
+from petlbench import provenance, search, spec, zoo
 from petlbench.cost import CostJob
 from petlbench.engines import local
 from petlbench.errors import InputError
 from petlbench.method import Method
 from petlbench.recipe import Recipe
 from petlbench.record import Record
-from petlbench.run import Job, Protocol, Run
+from petlbench.run import Backbone, Budget, Job, Normalization, Protocol, Run, Search
 from petlbench.spec import Spec
 from petlbench.store import Store
 from petlbench.suite import Suite, Task
 
-State = Literal["new", "done", "stale", "failed"]
-"""`stale`: done, but the code that made it has changed since."""
+Colour = tuple[float, float, float]
+"""One number for red, green and blue."""
+
+State = Literal["new", "done", "stale", "failed", "waiting"]
+"""`stale`: done, but the code that made it has changed since. `waiting`: its settings are not known yet."""
+
+TRIED = ("done", "diverged")
+"""How a trial may end for it to count; one that failed for another reason is tried again before settings are chosen."""
+
+NORMALIZATIONS: dict[Normalization, tuple[Colour, Colour]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and deviation of pixels in [0, 1], for those who want another normalisation than the backbone's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,9 @@ class Request:
     results: Path = Path("results")
     seeds: Sequence[int] = (0,)
     protocol: Protocol = "fixed"
+    trials: int = search.TRIALS
+    """Settings that every method may try on a task, under `tuned`."""
+    normalization: Normalization = "backbone"
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of `Recipe` that replace the method's own."""
     device: str = "cpu"
@@ -58,51 +74,149 @@ class Planned:
     state: State
     seconds: float | None
     """How long it took, or is expected to take; None where nothing like it has been measured here."""
+    waits_for: str = ""
+    """Why it is waiting, in words; its job then is a stand-in with the method's default settings."""
 
 
 def plan(request: Request, progress: Callable[[str], None] = lambda text: None) -> list[Planned]:
     """Resolve a request into runs, in the order in which they are best done: task by task, so tables fill up evenly.
 
+    Under `tuned` the trials come first and the final runs behind them. What a final run will be is known once its
+    trials are done, so whoever has done them plans again.
     Makes the data of a generated suite where they are missing. Raises InputError for whatever cannot be run.
     """
     suite = zoo.suite(request.suite)()
     tasks = [suite.task(name) for name in request.tasks] or list(suite.tasks)
     methods = [(each, spec.make(zoo.method(each.name), each.fields, f"method {each.name}")) for each in request.methods]
-    overrides = request.overrides
-    spec.make(Recipe, overrides, "--recipe")
-    backbone = backbones.describe(request.backbone, request.weights)
-    weights = request.weights if backbone.weights not in (backbones.PRETRAINED, backbones.RANDOM) else None
+    spec.make(Recipe, request.overrides, "--recipe")
+    backbone, normalization = _backbone(request)
+    for each, method in methods:  # before any data are made
+        search.space(method, ())
+        for task in tasks if request.protocol == "paper" else ():
+            _published(method, each, request.suite, task)
     data = _data(suite, request, tasks, progress)
-    jobs = [
-        Job(
-            run=Run(
-                suite=zoo.name_of(request.suite),
-                task=task.name,
-                method=zoo.name_of(each.name),
-                fields=msgspec.to_builtins(dataclasses.asdict(method)),
-                recipe=_recipe(method, zoo.name_of(request.suite), task.name, overrides),
-                backbone=backbone,
-                data=data[task.name][1],
-                protocol=request.protocol,
-                seed=seed,
-                label=spec.label(zoo.name_of(each.name), method),
-                overrides=", ".join(f"{name}={value}" for name, value in sorted(overrides.items())),
-            ),
-            data=str(data[task.name][0]),
-            results=str(request.results.resolve()),
-            weights=weights and str(Path(weights).resolve()),
-            plugins={zoo.name_of(n): str(Path(n).resolve()) for n in (each.name, request.suite) if zoo.is_path(n)},
-            device=request.device,
-            threads=request.threads,
-        )
-        for seed in request.seeds
+    cells = [
+        Cell(request, each, method, task, backbone, normalization, *data[task.name])
         for task in tasks
         for each, method in methods
     ]
     store = Store(request.results)
     history = History(store.records())
-    unique = {job.run.key: job for job in jobs}  # `vpt` and `vpt(tokens=10)` may be the same run
-    return [_planned(job, store, history) for job in unique.values()]
+    if request.protocol == "tuned":
+        planned = [*_trials(cells, store, history), *_finals(cells, store, history)]
+    else:
+        planned = [_planned(cell.job(cell.run(seed)), store, history) for seed in request.seeds for cell in cells]
+    return list({each.job.run.key: each for each in planned}.values())  # `vpt` and `vpt(tokens=10)` may be the same run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task: what the runs of a row and a column of the table have in common."""
+
+    request: Request
+    spec: Spec
+    method: Method
+    task: Task
+    backbone: Backbone
+    normalization: Normalization
+    folder: Path
+    fingerprint: str
+
+    def run(self, seed: int) -> Run:
+        """The run with the method's recipe or, under `paper`, with the settings that were published for the task."""
+        method, every = self.method, 0
+        if self.request.protocol == "paper":
+            method, every = _published(method, self.spec, self.request.suite, self.task), method.evaluate_every
+        return dataclasses.replace(self._run(method, self.request.overrides, seed), evaluate_every=every)
+
+    def trials(self) -> list[Run]:
+        """The runs of the search, equally many for every method whose grid has as many."""
+        return [self._trial(setting) for setting in search.settings(self.space, self._default, self.request.trials)]
+
+    def final(self, seed: int, trial: Run) -> Run:
+        """The run on all training images with the settings of a trial."""
+        wanted = Search(trials=self.request.trials, space=msgspec.to_builtins(self.space))
+        run = self._run(self.method, self.request.overrides, seed)
+        return dataclasses.replace(run, fields=trial.fields, recipe=trial.recipe, search=wanted)
+
+    @property
+    def space(self) -> dict[str, list[Any]]:
+        """What is searched: what a person has set is not."""
+        return search.space(self.method, [*self.spec.fields, *self.request.overrides])
+
+    def job(self, run: Run, budget: Budget | None = None) -> Job:
+        """The run with the places of what it needs on this machine."""
+        request = self.request
+        named = self.backbone.weights not in (backbones.PRETRAINED, backbones.RANDOM)
+        plugins = {zoo.name_of(n): str(Path(n).resolve()) for n in (self.spec.name, request.suite) if zoo.is_path(n)}
+        return Job(
+            run=run,
+            data=str(self.folder),
+            results=str(request.results.resolve()),
+            weights=str(Path(request.weights).resolve()) if named else None,
+            plugins=plugins,
+            device=request.device,
+            threads=request.threads,
+            budget=budget,
+        )
+
+    def _run(self, method: Method, overrides: Mapping[str, Any], seed: int) -> Run:
+        request, name = self.request, zoo.name_of(self.spec.name)
+        # Under `tuned` the fields differ from task to task, and those that were set, were not searched.
+        label = str(Spec(name, self.spec.fields)) if request.protocol == "tuned" else spec.label(name, self.method)
+        return Run(
+            suite=zoo.name_of(request.suite),
+            task=self.task.name,
+            method=name,
+            fields=msgspec.to_builtins(dataclasses.asdict(method)),
+            recipe=_recipe(method, zoo.name_of(request.suite), self.task.name, overrides),
+            backbone=self.backbone,
+            data=self.fingerprint,
+            protocol=request.protocol,
+            normalization=self.normalization,
+            seed=seed,
+            label=label,
+            overrides=_written(request.overrides),
+        )
+
+    @property
+    def _default(self) -> search.Setting:
+        recipe = self._run(self.method, self.request.overrides, search.SEED).recipe
+        return {name: getattr(self.method if name in self._own else recipe, name) for name in self.space}
+
+    @property
+    def _own(self) -> set[str]:
+        """Names of the method's fields; other names of its grid are those of the recipe."""
+        return {field.name for field in dataclasses.fields(self.method)}
+
+    def _trial(self, setting: search.Setting) -> Run:
+        own = {name: value for name, value in setting.items() if name in self._own}
+        rest = {name: value for name, value in setting.items() if name not in own}
+        method = spec.make(type(self.method), {**self.spec.fields, **own}, f"grid of {self.spec.name}")
+        run = self._run(method, {**rest, **self.request.overrides}, search.SEED)
+        return dataclasses.replace(run, train="train800", score="val200", overrides=_written(setting))
+
+
+def _trials(cells: Iterable[Cell], store: Store, history: History) -> Iterator[Planned]:
+    for cell in cells:
+        for run in cell.trials():
+            yield _planned(cell.job(run), store, history)
+
+
+def _finals(cells: Sequence[Cell], store: Store, history: History) -> Iterator[Planned]:
+    for seed in cells[0].request.seeds:
+        for cell in cells:
+            runs = cell.trials()
+            records = [record for run in runs if (record := store.get(run)) and record.status in TRIED]
+            chosen = search.best(records, cell.task.metric) if len(records) == len(runs) else None
+            final = cell.final(seed, chosen.run if chosen else runs[0])
+            if chosen:
+                yield _planned(cell.job(final, search.spent(records)), store, history)
+            else:
+                left = len(runs) - len(records)
+                waits_for = f"after {left} {'trial' if left == 1 else 'trials'}" if left else "all trials diverged"
+                seconds = history.seconds(final, cell.request.device) if left else None
+                yield Planned(job=cell.job(final), state="waiting", seconds=seconds, waits_for=waits_for)
 
 
 def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
@@ -110,10 +224,13 @@ def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
     jobs = {}
     for each in planned:
         job, run = each.job, each.job.run
+        if run.is_trial or each.state == "waiting":
+            continue
+        plugin = job.plugins.get(run.method, run.method)
         cost = CostJob(
             method=run.method,
             fields=run.fields,
-            label=run.label,
+            label=spec.label(run.method, spec.make(zoo.method(plugin), run.fields, f"method {run.method}")),
             backbone=run.backbone,
             results=job.results,
             plugins=job.plugins,
@@ -122,7 +239,7 @@ def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
             precision=run.recipe.precision,
         )
         kept = Store(Path(job.results)).get_cost(cost.path)
-        if kept is None or kept.code != provenance.fingerprint(job.plugins.get(run.method, run.method)):
+        if kept is None or kept.code != provenance.fingerprint(plugin):
             jobs[cost.key] = cost
     return list(jobs.values())
 
@@ -155,10 +272,42 @@ def _planned(job: Job, store: Store, history: History) -> Planned:
     record = store.get(job.run)
     if record is None:
         return Planned(job=job, state="new", seconds=history.seconds(job.run, job.device))
-    if record.status != "done":
+    if record.status not in (TRIED if job.run.is_trial else ("done",)):
         return Planned(job=job, state="failed", seconds=history.seconds(job.run, job.device))
     stale = provenance.changed(record, job.plugins)
     return Planned(job=job, state="stale" if stale else "done", seconds=record.seconds["total"])
+
+
+def _backbone(request: Request) -> tuple[Backbone, Normalization]:
+    """The backbone with the normalisation that was asked for, and its name."""
+    found = backbones.describe(request.backbone, request.weights)
+    if request.normalization == "backbone":
+        return found, "backbone"
+    mean, std = NORMALIZATIONS[request.normalization]
+    if (mean, std) == (found.mean, found.std):
+        return found, "backbone"
+    return dataclasses.replace(found, mean=mean, std=std), request.normalization
+
+
+def _written(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(fields.items()))
+
+
+def _published(method: Method, asked: Spec, suite: str, task: Task) -> Method:
+    """The method with the fields that were published for the task. Raises InputError if nothing was."""
+    suite, name = zoo.name_of(suite), zoo.name_of(asked.name)
+    if method.recipe(suite, task.name).source.startswith("petlbench"):
+        raise InputError(
+            f"--protocol paper: {name} has no published settings for {suite}/{task.name}; "
+            "valid: --protocol fixed, --protocol tuned"
+        )
+    published = method.published(suite, task.name)
+    if both := sorted({*published} & {*asked.fields}):
+        raise InputError(
+            f"--protocol paper: the paper sets {', '.join(both)} of {name} for {suite}/{task.name}; "
+            "leave that out, or choose --protocol fixed"
+        )
+    return spec.make(type(method), {**asked.fields, **published}, f"method {name}")
 
 
 def _recipe(method: Method, suite: str, task: str, overrides: Mapping[str, Any]) -> Recipe:

@@ -7,12 +7,13 @@ from typing import Literal
 
 from petlbench.machine import Machine
 from petlbench.measure import Counts
-from petlbench.run import Run
+from petlbench.run import Budget, Run
 
 FORMAT = 1
 """Version of the file format; raised when a reader of today could misread a record of tomorrow."""
 
-Status = Literal["done", "failed", "oom"]
+Status = Literal["done", "failed", "oom", "diverged"]
+"""`oom`: out of memory. `diverged`: the loss was no longer finite, which is what these settings lead to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,19 @@ class Record:
     reason: str = ""
     """Why it failed, in one line."""
     scores: dict[str, float] = field(default_factory=dict)
-    """In percent, by metric, on the test split after the last epoch."""
+    """In percent, by metric, on the split `run.score` after the last epoch.
+
+    Under the protocol `paper` also METRIC_best_test_epoch: the best that the test split has shown in any epoch.
+    """
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the labels and pixels of every split that was read."""
+    budget: Budget | None = None
+    """What the search for the settings has spent, for a final run under the protocol `tuned`."""
     counts: Counts | None = None
     """Parameters, FLOPs and bytes, measured on what was trained."""
     curve: list[Epoch] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time by part: "data", "build", "fit", "score", "count", and "total"."""
+    """Wall time by part: "data", "build", "fit", "score", "count", "total"; and "evaluate" under `paper`."""
     peak_memory_bytes: int | None = None
     """CUDA: peak allocated; CPU: peak resident set of the worker over the whole run."""
     machine: Machine

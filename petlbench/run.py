@@ -11,8 +11,14 @@ import msgspec
 
 from petlbench.recipe import Recipe
 
-Protocol = Literal["fixed"]
-"""How hyper-parameters were chosen and what is scored: `fixed` takes the method's recipe and the last epoch."""
+Protocol = Literal["fixed", "tuned", "paper"]
+"""How hyper-parameters were chosen and what is scored.
+
+`fixed`: the method's recipe. `tuned`: searched in the method's grid on val200. `paper`: the published settings, and the
+best test epoch beside the last. See docs/protocols.md.
+"""
+Normalization = Literal["backbone", "imagenet", "half", "none"]
+"""Whose mean and deviation normalise the pixels. What equals the backbone's own is called `backbone`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +33,28 @@ class Backbone:
     image_size: int
     """Height and width that images are resized to, in pixels."""
     mean: tuple[float, float, float]
-    """Normalisation that the backbone was pre-trained with, for pixels in [0, 1]."""
+    """Normalisation for pixels in [0, 1]: the one of the pre-training, unless another was asked for."""
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What settings were chosen from."""
+
+    trials: int
+    """Budget: the largest number of settings to try, the same for every method."""
+    space: dict[str, list[Any]]
+    """Values by the name of a field, of the method or of the recipe; empty if nothing was left to search."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a search has spent on one task."""
+
+    trials: int
+    """Settings that were tried, those that diverged included."""
+    seconds: float
+    """Wall time of all trials, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +71,16 @@ class Run:
     data: str
     """Fingerprint of the images and labels."""
     protocol: Protocol = "fixed"
+    normalization: Normalization = "backbone"
+    """The name of the normalisation in `backbone`."""
+    train: Literal["train800", "train800val200"] = "train800val200"
+    """Split that is trained on."""
+    score: Literal["val200", "test"] = "test"
+    """Split that is scored: val200 for the trials of a search, which never see the test split."""
+    search: Search | None = None
+    """What the settings of a final run under `tuned` were chosen from; None for all other runs."""
+    evaluate_every: int = 0
+    """Epochs between evaluations of the test split under `paper`; 0, everywhere else: the last epoch only."""
     seed: int
     label: str
     """The method with the fields that differ from its defaults, as in "vpt(tokens=50)". Not part of the identity."""
@@ -58,12 +94,18 @@ class Run:
         return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12]
 
     @property
+    def is_trial(self) -> bool:
+        """Whether it is a step of a search, whose score is for choosing settings and never for a table."""
+        return self.score == "val200"
+
+    @property
     def path(self) -> Path:
         """Where its record lies below the results folder: a function of the run, so it is found without an index."""
         return Path(self.suite, self.method, f"{self.task}-s{self.seed}-{self.key}.json")
 
     def __str__(self) -> str:
-        return f"{self.suite}/{self.task} {self.label} seed {self.seed}"
+        trial = f" trial {self.overrides}".rstrip() if self.is_trial else ""
+        return f"{self.suite}/{self.task} {self.label}{trial} seed {self.seed}"
 
 
 LABELS = ("label", "overrides")
@@ -85,6 +127,8 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     """Threads of torch on the CPU."""
+    budget: Budget | None = None
+    """What the search for the run's settings has spent, if there was one."""
 
     @property
     def key(self) -> str:

@@ -16,16 +16,20 @@ from petlbench.record import Record
 from petlbench.run import Run
 from petlbench.spec import Spec
 
-AXES = ["method", "backbone", "weights", "image_size", "protocol", "overrides"]
-"""What tells the rows of a table of scores apart; `method` is the label, as in "vpt(tokens=50)"."""
+AXES = ["method", "backbone", "weights", "image_size", "normalization", "protocol", "trials", "overrides"]
+"""What tells the rows of a table of scores apart.
 
-State = Literal["failed", "oom", "stale", "done", "superseded", "unknown"]
+`method` is the label, as in "vpt(tokens=50)", and `trials` the budget of a search.
+"""
+
+State = Literal["failed", "oom", "diverged", "stale", "done", "superseded", "unknown"]
 """What became of a run.
 
 `stale`: done, but by code that has changed since. `superseded`: left out, since a better or later run of the same row,
 task and seed is there. `unknown`: left out, since its task is none of the suite's.
 """
 SCORED: list[State] = ["done", "stale"]
+FAILED: list[State] = ["failed", "oom", "diverged"]
 
 Kept = TypeVar("Kept", Record, Cost)
 
@@ -51,7 +55,7 @@ def states(records: Sequence[Record], known: Iterable[str], is_stale: Callable[[
         found.append("unknown" if record.run.task not in known else "stale" if stale else record.status)
         if found[place] != "unknown":
             cells.setdefault((*axes(record).values(), record.run.task, record.run.seed), []).append(place)
-    rank: dict[State, int] = {"failed": 0, "oom": 0, "stale": 1, "done": 2}
+    rank: dict[State, int] = {**dict.fromkeys(FAILED, 0), "stale": 1, "done": 2}
     for places in cells.values():
         *others, best = sorted(places, key=lambda place: (rank[found[place]], records[place].started))
         for other in others:
@@ -71,7 +75,7 @@ def refuse_mixed_data(records: Iterable[Record]) -> None:
             each = (f"{name[:12]} ({len(runs)} runs such as {runs[0].path})" for name, runs in sorted(data.items()))
             raise InputError(
                 f"task '{task}' was run on different data, whose scores do not compare: {', '.join(each)}; "
-                "choose with --methods or --tasks, or move records away"
+                "choose with --methods or --tasks, move records away, or mix them on purpose with --mix-data"
             )
 
 
@@ -86,7 +90,12 @@ def axes(record: Record | Cost) -> dict[str, Any]:
         "image_size": backbone.image_size,
     }
     if isinstance(made, Run):
-        found |= {"protocol": made.protocol, "overrides": made.overrides}
+        found |= {
+            "normalization": made.normalization,
+            "protocol": made.protocol,
+            "trials": str(made.search.trials) if made.search else "",
+            "overrides": made.overrides,
+        }
     return found
 
 

@@ -15,7 +15,7 @@ from petlbench import frame, measure
 from petlbench.cost import Cost
 from petlbench.frame import AVERAGE, COST_AXES, MEAN, TASKS, Scores, is_mean
 from petlbench.record import Record
-from petlbench.selection import AXES, SCORED
+from petlbench.selection import AXES, FAILED, SCORED, State
 from petlbench.suite import Suite
 from petlbench.typeset import MISSING, Cell, Column, Table, latex, markdown, terminal
 
@@ -56,8 +56,8 @@ def scores_csv(found: Scores) -> str:
     """One line per row of the table, nothing rounded, missing values empty.
 
     The columns are `AXES`, method_parameters, head_parameters; for every task its name, TASK_std and TASK_n (seeds);
-    for every mean mean_GROUP, mean_tasks and mean_groups, also with _std and _n; and the numbers of done, stale and
-    failed runs.
+    for every mean mean_GROUP, mean_tasks and mean_groups, also with _std and _n; search_trials and search_seconds, what
+    the search of a task has spent, where there was one; and the numbers of done, stale and failed runs.
     """
     columns: dict[str, Series] = {}
     for group, name in found.columns:
@@ -65,7 +65,9 @@ def scores_csv(found: Scores) -> str:
         columns[title] = found.mean[group, name]
         columns[f"{title}_std"] = found.std[group, name]
         columns[f"{title}_n"] = found.count[group, name]
-    for title, states in {"done": ["done"], "stale": ["stale"], "failed": ["failed", "oom"]}.items():
+    columns |= {f"search_{name}": found.budget[name] for name in found.budget if found.budget[name].notna().any()}
+    counted: dict[str, list[State]] = {"done": ["done"], "stale": ["stale"], "failed": FAILED}
+    for title, states in counted.items():
         columns[title] = found.runs["state"].isin(states).groupby([found.runs[name] for name in AXES]).sum()
     return found.parameters.convert_dtypes().join(DataFrame(columns)).reset_index().to_csv(index=False).rstrip("\n")
 
@@ -80,6 +82,9 @@ def scores_table(found: Scores, digits: int = 1, *, head: bool = False, ppt: boo
     parameters = {"method_parameters": "params (M)"} | ({"head_parameters": "head (M)"} if head else {})
     for field, name in parameters.items():
         columns.append((Column(name), [Cell(significant(value / 1e6)) for value in found.parameters[field]]))
+    for field, name in {"trials": "trials spent", "seconds": "search (s)"}.items():
+        if found.budget[field].notna().any():
+            columns.append((Column(name), [Cell(significant(value)) for value in found.budget[field]]))
     for group, name in found.columns:
         each = zip(found.mean[group, name], found.std[group, name], found.stale[group, name], strict=True)
         columns.append((_column(group, name), _placed([_score(mean, std, stale, digits) for mean, std, stale in each])))
@@ -140,6 +145,9 @@ def cost_table(found: DataFrame) -> Table:
     return Table(f"cost-{machine}", f"Costs on {machine}: {said}.", heads, list(zip(*cells, strict=True)), notes)
 
 
+WHY_FAILED = {"oom": "out of memory", "diverged": "diverged"}
+
+
 def significant(value: float, figures: int = 3) -> str:
     """A number with so many significant digits, but all those in front of the point."""
     if math.isnan(value):
@@ -189,21 +197,30 @@ def _caption(found: Scores, axes: DataFrame) -> str:
     common = axes.iloc[0][[name for name in AXES if axes[name].nunique() == 1]]
     facts = {
         "protocol": "protocol {}",
+        "trials": "up to {} trials per method and task, chosen on val200",
         "overrides": "recipe with {}",
         "backbone": "backbone {}",
         "weights": "{} weights",
         "image_size": "{} pixels",
+        "normalization": "pixels normalised as {}",
     }
     tasks = sum(not is_mean(column) for column in found.columns)
-    said = [text.format(common[name]) for name, text in facts.items() if name in common and common[name] != ""]
+    said = [text.format(common[name]) for name, text in facts.items() if common.get(name, "") not in ("", "backbone")]
     if found.left_out:
         said.insert(0, f"{tasks} of {tasks + found.left_out} tasks")
     if runs.empty:
         return "; ".join([f"{_suite(found)}: no scores", *said]) + "."
     head = f"{_suite(found)}: {', '.join(sorted(set(runs['metric'])))} in percent, {over} {', '.join(map(str, seeds))}"
     machines = ", ".join(sorted(set(runs["machine"])))
-    tail = [f"data {_data(runs)}", f"measured on {machines}", f"{len(runs)} {_plural(len(runs), 'run')}"]
+    mixed = [f"different data mixed in {', '.join(names)}"] if (names := _mixed(runs)) else []
+    tail = [*mixed, f"data {_data(runs)}", f"measured on {machines}", f"{len(runs)} {_plural(len(runs), 'run')}"]
     return "; ".join([head, *said, *tail]) + "."
+
+
+def _mixed(runs: DataFrame) -> list[str]:
+    """The tasks whose runs are on different data, in words: scores of one such column do not compare."""
+    kinds = runs.groupby("task")["data"].nunique()
+    return [f"{task} ({number} versions)" for task, number in kinds[kinds > 1].items()]
 
 
 def _data(runs: DataFrame) -> str:
@@ -223,9 +240,10 @@ def _notes(found: Scores) -> Iterator[str]:
     if missing:
         them = "is missing ({}), and with it" if missing == 1 else "are missing ({}), and with them"
         yield f"{missing} of {shown} scores {them.format(MISSING)} every mean that would need one."
-    if failed := states.get("failed", 0) + states.get("oom", 0):
-        memory = f" ({states['oom']} out of memory)" if "oom" in states else ""
-        yield f"{failed} {_plural(failed, 'run')} failed{memory}."
+    if failed := sum(states.get(state, 0) for state in FAILED):
+        why = [f"{states[state]} {words}" for state, words in WHY_FAILED.items() if state in states]
+        details = f" ({', '.join(why)})" if why else ""
+        yield f"{failed} {_plural(failed, 'run')} failed{details}."
     if fewer := int(((count > 0) & (count < seeds)).sum().sum()):
         yield f"{fewer} of {shown - missing} scores {'is' if fewer == 1 else 'are'} over fewer than all {seeds} seeds."
     if stale := states.get("stale", 0):

@@ -6,6 +6,7 @@ python -m petlbench.worker JOB.json
 from __future__ import annotations
 
 import datetime
+import math
 import random
 import resource
 import sys
@@ -29,7 +30,8 @@ from petlbench.machine import machine
 from petlbench.record import Record, Status
 from petlbench.run import Job, Run
 from petlbench.store import Store
-from petlbench.trial import Normalize, Report, Trial, silent
+from petlbench.suite import Suite
+from petlbench.trial import DivergedError, Normalize, Report, Trial, silent
 
 
 def main(arguments: list[str]) -> int:
@@ -76,6 +78,8 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
     except (torch.OutOfMemoryError, MemoryError) as error:
         status, reason = "oom", _line(error)
         traceback.print_exc()
+    except DivergedError as error:
+        status, reason = "diverged", str(error)
     except Exception as error:
         # The CPU allocator of torch has no exception type of its own.
         status = "oom" if "can't allocate memory" in str(error) else "failed"
@@ -98,6 +102,7 @@ class _Attempt:
         self.code = provenance.of_job(job)
         self.trial: Trial | None = None
         self.scores: dict[str, float] = {}
+        self.digests: dict[str, str] = {}
         self.counts: measure.Counts | None = None
 
     def run(self) -> None:
@@ -113,16 +118,25 @@ class _Attempt:
             encoder = method.attach(vit)
             head = suite.head(encoder, task)
         with self._timed("data"):
-            train = suite.data(task, "train800val200", folder, size)
-            options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": self.report}
+            train = suite.data(task, run.train, folder, size)
+            watch = _Watch(job, suite, self.report) if run.evaluate_every else None
+            options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": watch or self.report}
             self.trial = trial = Trial(encoder, head, suite, run.recipe, train, run.backbone, **options)
         with self._timed("fit"):
+            if watch:
+                watch.trial = trial
             method.fit(trial)
-        with self._timed("score"):  # the first and only time that anything reads the test split
-            test = suite.data(task, "test", folder, size)
+        with self._timed("score"):  # the first and, but for `paper`, only time that anything reads the test split
+            test = suite.data(task, run.score, folder, size)
             outputs, labels = trial.outputs(test)
             self.scores = dict(suite.score(outputs, labels))
-        _check(run, {"train800val200": train.digest(), "test": test.digest()}, folder)
+        if watch:
+            self.scores[f"{task.metric}_best_test_epoch"] = max(watch.best, self.scores[task.metric])
+            self.seconds["fit"] -= watch.seconds
+            self.seconds["evaluate"] = watch.seconds
+        self.digests = {run.train: train.digest(), run.score: test.digest()}
+        if not run.is_trial:  # the fingerprint is over the two splits of a final run
+            _check(run, self.digests, folder)
         with self._timed("count"):
             image = Normalize(run.backbone)(torch.zeros(1, 3, size, size, dtype=torch.uint8))
             self.counts = measure.count(trial.encoder.cpu().eval(), trial.head.cpu().eval(), image)
@@ -134,6 +148,8 @@ class _Attempt:
             status=status,
             reason=reason,
             scores=self.scores if status == "done" else {},
+            digests=self.digests,
+            budget=self.job.budget,
             counts=self.counts,
             curve=self.trial.curve if self.trial else [],
             seconds={part: round(seconds, 3) for part, seconds in self.seconds.items()},
@@ -153,6 +169,29 @@ class _Attempt:
             yield
         finally:
             self.seconds[part] = time.perf_counter() - started
+
+
+class _Watch:
+    """Under the protocol `paper`: looks at the test split after every few epochs and remembers the best, as the
+    official codes do. It only looks: the networks are trained as without it."""
+
+    def __init__(self, job: Job, suite: Suite, report: Report) -> None:
+        run = job.run
+        self.suite, self.report, self.every = suite, report, run.evaluate_every
+        self.task = suite.task(run.task)
+        self.test = suite.data(self.task, "test", Path(job.data), run.backbone.image_size)
+        self.trial: Trial | None = None
+        self.best = -math.inf
+        self.seconds = 0.0
+
+    def __call__(self, *, epoch: int, epochs: int, loss: float | None) -> None:
+        self.report(epoch=epoch, epochs=epochs, loss=loss)
+        assert self.trial is not None, "training starts after the trial is known"
+        if len(self.trial.curve) % self.every == 0:
+            started = time.perf_counter()
+            outputs, labels = self.trial.outputs(self.test)
+            self.best = max(self.best, dict(self.suite.score(outputs, labels))[self.task.metric])
+            self.seconds += time.perf_counter() - started
 
 
 def _seed(seed: int) -> None:

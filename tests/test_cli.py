@@ -16,11 +16,12 @@ from petlbench.store import Store
 TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
-REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol recipe results"
+REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol trials "
+REQUEST += "normalization recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
     "plan": f"{REQUEST} jobs",
-    "table": "results suite tasks methods metric format cost digits head ppt out",
+    "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "",
     "check": "",
@@ -77,6 +78,22 @@ def test_from_nothing_to_a_table(tiny_options: list[str], tmp_path: Path) -> Non
     assert "8 done, 0 failed" in redone
 
 
+def test_a_search_runs_in_two_waves_and_goes_on_where_it_stopped(tiny_options: list[str], tmp_path: Path) -> None:
+    options = ["--methods", "linear", "--tasks", "day", *tiny_options, "--protocol", "tuned", "--trials", "3"]
+    plan = petlbench("plan", *options, cwd=tmp_path)
+    assert "6 runs: 3 new, 3 waiting" in plan
+    assert plan.count("after 3 trials") == 3
+    run = petlbench("run", *options, "--seeds", "0", "--no-cost", cwd=tmp_path)
+    assert run.count("tiny/day linear trial lr=") == 3
+    assert "1 done, 0 failed" in run
+    again = petlbench("run", *options, "--no-cost", cwd=tmp_path)  # with the three seeds of the default
+    assert "3 of 3 trials are done already" in again
+    assert "2 done, 0 failed" in again
+    table = petlbench("table", "--suite", TINY, "--tasks", "day", cwd=tmp_path)
+    assert "up to 3 trials per method and task" in table
+    assert "3 runs." in table
+
+
 def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
     tiny_options: list[str], data: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +128,15 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (["run", "--methods", "hst", "--suite", "mini", "--backbone", "vit"], "unknown backbone 'vit'"),
         (["run", "--methods", "hst", "--suite", "mini", "--seeds", "a"], "--seeds a: expected whole numbers"),
         (["run", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--protocol", "tuned", "--trials", "0"],
+            "--trials 0: expected at least 1",
+        ),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--protocol", "paper"],
+            "--protocol paper: hst has no published settings for mini/",
+        ),
         (["run", "--methods", "hst", "--suite", "mini", "--threads", "0"], "--threads 0: expected 1 to"),
         (["run", "--methods", "hst", "--suite", "mini", "--device", "tpu"], "--device tpu: valid: cpu"),
         (

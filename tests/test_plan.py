@@ -51,6 +51,7 @@ def test_a_run_is_fully_resolved(request_for: RequestFor) -> None:
         {"overrides": {"epochs": 2}},
         {"tasks": ("night",)},
         {"backbone": "test_vit"},
+        {"normalization": "imagenet"},
     ],
 )
 def test_whatever_decides_a_number_changes_the_identity(request_for: RequestFor, change: dict[str, object]) -> None:
@@ -73,6 +74,31 @@ def test_where_things_lie_does_not_change_the_identity(request_for: RequestFor, 
     second = plan(request_for(tasks=("day",), data_root=elsewhere, results=tmp_path / "other"))[0].job
     assert first.data != second.data
     assert first.run.key == second.run.key
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("backbone", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("half", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("none", (0, 0, 0), (1, 1, 1)),
+    ],
+)
+def test_the_normalisation_is_resolved_into_the_run(
+    request_for: RequestFor, name: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    run = plan(request_for(tasks=("day",), normalization=name))[0].job.run
+    assert (run.normalization, run.backbone.mean, run.backbone.std) == (name, mean, std)
+
+
+def test_a_normalisation_that_is_the_backbones_own_is_the_same_run(request_for: RequestFor) -> None:
+    vit = "vit_tiny_patch16_224.augreg_in21k"  # pre-trained with 0.5 and 0.5
+    runs = [
+        plan(request_for(tasks=("day",), backbone=vit, normalization=name))[0].job.run for name in ("backbone", "half")
+    ]
+    assert runs[0] == runs[1]
+    assert runs[1].normalization == "backbone"
 
 
 def test_what_is_done_is_known_and_with_it_how_long_the_rest_takes(request_for: RequestFor, do: Do) -> None:

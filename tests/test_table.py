@@ -15,6 +15,7 @@ from petlbench.errors import InputError
 from petlbench.machine import machine
 from petlbench.recipe import Recipe
 from petlbench.record import Record, Status
+from petlbench.run import Budget, Search
 from petlbench.selection import AXES
 
 NATURAL, STRUCTURED = ("natural", "mean"), ("structured", "mean")
@@ -84,7 +85,14 @@ def test_a_mean_whose_tasks_differ_in_their_seeds_has_no_deviation_and_a_note_sa
     assert "1 of 4 scores is over fewer than all 3 seeds." in text(records)
 
 
-@pytest.mark.parametrize(("status", "note"), [("failed", "1 run failed."), ("oom", "1 run failed (1 out of memory).")])
+@pytest.mark.parametrize(
+    ("status", "note"),
+    [
+        ("failed", "1 run failed."),
+        ("oom", "1 run failed (1 out of memory)."),
+        ("diverged", "1 run failed (1 diverged)."),
+    ],
+)
 def test_a_failed_run_is_missing_and_counted(status: Status, note: str) -> None:
     records = [*row("lora", day=80, night=60, left=40), record("lora", "right", 0, status=status)]
     assert frame.scores(records, Tiny()).mean[TASKS].isna().all()
@@ -143,6 +151,56 @@ def test_scores_on_different_data_never_share_a_table(other: tuple[str, int]) ->
     records = [record("lora", "day", 10, data="a1" * 32), record(label, "day", 20, seed, data="b2" * 32)]
     with pytest.raises(InputError, match=r"task 'day' was run on different data.*a1a1a1a1a1a1 .*b2b2b2b2b2b2 "):
         frame.scores(records, Tiny())
+
+
+def test_different_data_share_a_table_if_asked_and_the_caption_says_so() -> None:
+    records = [record("lora", "day", 10, data="a1" * 32), record("vpt", "day", 20, data="b2" * 32)]
+    found = frame.scores(records, Tiny(), mix_data=True)
+    assert found.mean["natural", "day"].tolist() == [10, 20]
+    assert "; different data mixed in day (2 versions); " in text(records, mix_data=True)
+    assert "different data" not in text(records[:1], mix_data=True)
+
+
+def test_even_mixed_data_give_one_score_to_a_method_task_and_seed() -> None:
+    records = [record("lora", "day", 10, data="a1" * 32), record("lora", "day", 20, data="b2" * 32)]
+    with pytest.raises(InputError, match="was run twice, with different data"):
+        frame.scores(records, Tiny(), mix_data=True)
+
+
+def test_trials_of_a_search_are_never_scores() -> None:
+    def trial(score: float) -> Record:
+        made = record("lora", "day", score, protocol="tuned")
+        return dataclasses.replace(made, run=dataclasses.replace(made.run, train="train800", score="val200"))
+
+    assert text([*LORA, trial(99)]) == text(LORA)
+    with pytest.raises(InputError, match="no run of day, night, left, right is there yet"):
+        frame.scores([trial(99)], Tiny())
+
+
+def test_what_a_search_has_spent_stands_beside_its_scores() -> None:
+    wanted = Search(trials=12, space={"lr": [1, 2]})
+    records = [
+        record("lora", "day", 80, protocol="tuned", search=wanted, budget=Budget(trials=12, seconds=100)),
+        record("lora", "night", 80, protocol="tuned", search=wanted, budget=Budget(trials=12, seconds=200)),
+        record("vpt", "day", 80, protocol="tuned", search=wanted, budget=Budget(trials=4, seconds=30)),
+    ]
+    lines = text(records).splitlines()
+    assert "; protocol tuned; up to 12 trials per method and task, chosen on val200; " in lines[0]
+    assert lines[2].split()[:6] == ["method", "params", "(M)", "trials", "spent", "search"]
+    assert [line.split()[2:4] for line in lines[4:6]] == [["12.0", "150"], ["4.00", "30.0"]]
+    head, first, _ = csv.reader(io.StringIO(text(records, format="csv")))
+    assert [first[head.index(name)] for name in ("trials", "search_trials", "search_seconds")] == [
+        "12",
+        "12.0",
+        "150.0",
+    ]
+
+
+def test_another_normalisation_is_another_row_and_in_the_caption() -> None:
+    half = record("lora", "day", 1, normalization="half")
+    assert "; pixels normalised as half; " in text([half])
+    assert "normalised" not in text(LORA)
+    assert text([*LORA, half]).splitlines()[2].split()[:2] == ["method", "normalization"]
 
 
 def test_records_of_a_task_that_the_suite_does_not_have_are_left_out_and_counted() -> None:
@@ -240,7 +298,7 @@ def test_csv_gives_back_what_the_frames_hold() -> None:
     choice: dict[str, Any] = {"is_stale": lambda each: each.run.seed == 1}
     found = frame.scores(records, Tiny(), **choice)
     head, *lines = csv.reader(io.StringIO(text(records, format="csv", **choice)))
-    assert head[:12] == [*AXES, "method_parameters", "head_parameters", "day", "day_std", "day_n", "night"]
+    assert head[: len(AXES) + 6] == [*AXES, "method_parameters", "head_parameters", "day", "day_std", "day_n", "night"]
     assert head[-6:] == ["mean_groups", "mean_groups_std", "mean_groups_n", "done", "stale", "failed"]
     names = ["day", "night", "mean_natural", "left", "right", "mean_structured", "mean_tasks", "mean_groups"]
     for values, ending in ((found.mean, ""), (found.std, "_std"), (found.count, "_n")):

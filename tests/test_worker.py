@@ -48,6 +48,21 @@ def test_the_same_seed_gives_bit_equal_results(do: Do) -> None:
     assert do("bitfit", tasks=("day",), seeds=(1,))[0].curve[0].loss != first[0].curve[0].loss
 
 
+def test_two_processes_give_bit_equal_results(request_for: RequestFor, tmp_path: Path) -> None:
+    records = []
+    for name in ("first", "second"):
+        (planned,) = plan(request_for("lora", tasks=("day",), seeds=(1,), results=tmp_path / name))
+        job = tmp_path / f"{name}.json"
+        job.write_bytes(msgspec.json.encode(planned.job))
+        subprocess.run([sys.executable, "-m", "petlbench.worker", str(job)], check=True)
+        records.append(Store(tmp_path / name).get(planned.job.run))
+    first, second = records
+    assert first is not None
+    assert second is not None
+    assert [epoch.loss for epoch in first.curve] == [epoch.loss for epoch in second.curve]
+    assert first.scores == second.scores
+
+
 def test_nothing_but_the_final_score_reads_a_test_image(
     request_for: RequestFor, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

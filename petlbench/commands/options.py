@@ -23,12 +23,22 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the tasks")
     add_backbone(parser)
-    parser.add_argument("--seeds", default="0", metavar="N,...", help="one run each (default: 0)")
+    parser.add_argument("--seeds", metavar="N,...", help="one run each (default: 0; tuned: 0,1,2)")
     parser.add_argument(
         "--protocol",
-        choices=["fixed"],
+        choices=["fixed", "tuned", "paper"],
         default="fixed",
-        help="fixed: the method's recipe, last epoch, test split read once (default)",
+        help="fixed: the method's recipe (default); tuned: searched on val200, as many trials for every method; "
+        "paper: the published settings of each task, with the best test epoch beside the last",
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", help="settings that a method may try on a task under tuned (default: 12)"
+    )
+    parser.add_argument(
+        "--normalization",
+        choices=["backbone", "imagenet", "half", "none"],
+        default="backbone",
+        help="mean and deviation of pixels: as in the backbone's pre-training (default), ImageNet's, 0.5, or 0 and 1",
     )
     parser.add_argument(
         "--recipe",
@@ -76,8 +86,10 @@ def request(options: argparse.Namespace) -> Request:
         weights=options.weights,
         data_root=options.data_root,
         results=options.results,
-        seeds=numbers("--seeds", options.seeds),
+        seeds=numbers("--seeds", options.seeds or ("0,1,2" if options.protocol == "tuned" else "0")),
         protocol=options.protocol,
+        trials=trials(options.trials, options.protocol),
+        normalization=options.normalization,
         overrides=spec.fields(options.recipe) if options.recipe else {},
         device=device(options.device),
         threads=threads(options.threads),
@@ -97,6 +109,20 @@ def numbers(option: str, text: str) -> list[int]:
     if not found or not all(number.isdecimal() for number in found):
         raise InputError(f"{option} {text}: expected whole numbers separated by commas, such as 0,1,2")
     return [int(number) for number in found]
+
+
+def trials(number: int | None, protocol: str) -> int:
+    """Checked budget of a search. Raises InputError."""
+    from petlbench.errors import InputError
+    from petlbench.search import TRIALS
+
+    if number is None:
+        return TRIALS
+    if protocol != "tuned":
+        raise InputError(f"--trials {number}: nothing is searched under --protocol {protocol}, valid: tuned")
+    if number < 1:
+        raise InputError(f"--trials {number}: expected at least 1")
+    return number
 
 
 def threads(number: int) -> int:

@@ -43,11 +43,12 @@ def do(options: argparse.Namespace) -> int:
     for each in planned:
         run = each.job.run
         seconds = "?" if each.seconds is None else clock(each.seconds)
-        table.add_row(str(run), str(run.recipe.total_epochs), each.state, seconds, str(run.path))
+        path = "" if each.state == "waiting" else str(run.path)
+        table.add_row(str(run), str(run.recipe.total_epochs), each.waits_for or each.state, seconds, path)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     states = Counter(each.state for each in planned)
-    todo = [each for each in planned if each.state in ("new", "failed")]
+    todo = [each for each in planned if each.state in ("new", "failed", "waiting")]
     known = [each.seconds for each in todo if each.seconds is not None]
     console.print(f"\n{len(planned)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     if todo and len(known) == len(todo):

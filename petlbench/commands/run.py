@@ -9,10 +9,12 @@ from petlbench.commands import options as shared
 
 if TYPE_CHECKING:
     from petlbench.commands import Commands
+    from petlbench.cost import CostJob
 
 EPILOG = """examples:
   petlbench run --methods linear,vpt,hst --suite mini
   petlbench run --methods 'vpt(tokens=50),lora(rank=4)' --suite mini --tasks digits --seeds 0,1,2
+  petlbench run --methods hst,vpt,lora --suite mini --protocol tuned --trials 12
   petlbench run --methods hst,./my_method.py --suite vtab --data-root DATA --backbone vit_base_patch16_224.augreg_in21k
 
 The same command again does only what is missing. Failed runs are tried again; runs whose code has changed since
@@ -45,7 +47,7 @@ def do(options: argparse.Namespace) -> int:
 
     from petlbench.display import ProgressDisplay, clock
     from petlbench.errors import InputError
-    from petlbench.plan import cost_jobs, plan
+    from petlbench.plan import Planned, cost_jobs, plan
     from petlbench.store import Store
 
     console = Console(stderr=True)
@@ -53,31 +55,51 @@ def do(options: argparse.Namespace) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: expected at least 1")
     Store(request.results).check_writable()
-    planned = plan(request, progress=lambda text: console.print(text, style="dim", highlight=False))
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
-    todo = [each for each in planned if each.state in ("new", "failed", *again)]
-    costs = cost_jobs(planned) if options.cost else []
     slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
 
-    kept = [each for each in planned if each.state == "stale" and each not in todo]
-    if len(todo) < len(planned):
-        console.print(f"{len(planned) - len(todo)} of {len(planned)} runs are done already", highlight=False)
-    if kept:
-        console.print(f"{len(kept)} of them are stale: their code has changed since; --rerun stale does them again")
-    display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
-    try:
-        with display:
-            local.run((each.job for each in todo), slots, display)
-            local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
-    except KeyboardInterrupt:
-        left = len(todo) + len(costs) - display.done
-        console.print(f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here")
+    def progress(text: str) -> None:
+        console.print(text, style="dim", highlight=False)
+
+    def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | None:
+        """Do what is missing of these runs, then the costs; None if that was interrupted."""
+        todo = [each for each in planned if each.state in ("new", "failed", *again)]
+        kept = [each for each in planned if each.state == "stale" and each not in todo]
+        done = sum(each.state != "waiting" for each in planned) - len(todo)
+        if done:
+            console.print(f"{done} of {len(planned)} {what} are done already", highlight=False)
+        if kept:
+            console.print(f"{len(kept)} of them are stale: their code has changed since; --rerun stale does them again")
+        display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
+        try:
+            with display:
+                local.run((each.job for each in todo), slots, display)
+                local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
+        except KeyboardInterrupt:
+            left = len(todo) + len(costs) - display.done
+            console.print(
+                f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here"
+            )
+            return None
+        return display
+
+    planned = plan(request, progress)
+    if trials := [each for each in planned if each.job.run.is_trial]:
+        if work(trials, "trials", []) is None:
+            return 130
+        planned = [each for each in plan(request) if not each.job.run.is_trial]
+    waiting = [each for each in planned if each.state == "waiting"]
+    for each in waiting:
+        console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
+    costs = cost_jobs(planned) if options.cost else []
+    display = work(planned, "runs", costs)
+    if display is None:
         return 130
-    if todo or costs:
+    if display.done or display.failed:
         console.print(
             f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "
             f"records in {request.results}; see them with: petlbench table --results {request.results}",
             highlight=False,
             soft_wrap=True,
         )
-    return 1 if display.failed else 0
+    return 1 if display.failed or waiting else 0

@@ -48,6 +48,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--cost", action="store_true", help="parameters, FLOPs, memory and speed instead of scores")
     parser.add_argument("--head", action="store_true", help="a column for the trained weights of the heads")
     parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
+    parser.add_argument(
+        "--mix-data", action="store_true", help="let runs on different data share a table; the caption says so"
+    )
     parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
     parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
@@ -104,6 +107,7 @@ def _scores(options: argparse.Namespace) -> str:
         tasks=shared.names(options.tasks),
         methods=methods,
         metric=options.metric,
+        mix_data=options.mix_data,
         is_stale=lambda record: bool(provenance.changed(record, files)),
     )
 
