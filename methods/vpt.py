@@ -29,6 +29,7 @@ OFFICIAL = Recipe(
     decay_all=False,
     warmup_epochs=10,
     warmup_lr=0.0,
+    warmup_prefix=True,
     min_lr=0.0,
 )
 DEMO = "KMnP/vpt (4410440) demo.ipynb, with"
