@@ -38,6 +38,7 @@ class AdaptFormer(Method):
             batch_size=64,
             lr=1e-3,
             weight_decay=1e-4,
+            schedule_lag=1,
             drop_path=0.1,
         ),
         "mini": Recipe(

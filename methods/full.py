@@ -24,6 +24,7 @@ class FullFineTuning(Method):
             decay_all=False,
             warmup_epochs=5,
             warmup_lr=0.0,
+            warmup_prefix=True,
             min_lr=0.0,
         ),
         "mini": Recipe(

@@ -31,6 +31,7 @@ OFFICIAL = Recipe(
     decay_all=False,
     warmup_epochs=10,
     warmup_lr=0.0,
+    warmup_prefix=True,
     min_lr=0.0,
 )
 TASKS = (

@@ -14,6 +14,7 @@ from petlbench.record import Record
 from petlbench.run import Job
 
 NUMERIC = (
+    "petlbench.augment",
     "petlbench.backbone",
     "petlbench.classification",
     "petlbench.encoder",
@@ -22,6 +23,7 @@ NUMERIC = (
     "petlbench.measure",
     "petlbench.meters",
     "petlbench.method",
+    "petlbench.optimize",
     "petlbench.recipe",
     "petlbench.speed",
     "petlbench.surgery",

@@ -3,42 +3,116 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from petlbench.errors import InputError
+
+Range = tuple[float, float]
+"""Smallest and largest value."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a training run. A method carries its published ones in `Method.recipes`."""
+    """Settings of a training run. A method carries its published ones in `Method.recipes`.
+
+    Raises InputError for a value out of its range. Whatever is random in training is off unless a recipe turns it on.
+    """
 
     source: str = "petlbench defaults"
     """Where these values come from: a paper's table, a file of its official code, or a search of ours."""
     epochs: int = 100
-    """Passes over the training images."""
+    """Passes over the training images, warm-up included."""
     batch_size: int = 64
     """Images per optimiser step. An incomplete last batch is dropped, as the official codes do."""
+    accumulate: int = 1
+    """Parts a batch is computed in, one after another, to save memory. The gradient stays that of the whole batch, so
+    BatchNorm, which would see the parts, is refused."""
+
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW with torch's betas (0.9, 0.999) and eps 1e-8, or SGD with momentum."""
     lr: float = 1e-3
     """Peak learning rate. Not scaled with the batch size."""
     weight_decay: float = 1e-4
     """Decoupled for AdamW, coupled for SGD, as torch does."""
     decay_all: bool = True
     """Decay every trained weight; False leaves out 1-D weights (biases, norms, scales), as timm does."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block to the one below it, counted from the head; the norm behind the last
+    block has that block's rate, the embeddings are the lowest layer. As timm does."""
     momentum: float = 0.9
     """Of SGD."""
+    clip_norm: float | None = None
+    """Largest gradient norm, or None for no clipping."""
+
     warmup_epochs: int = 10
-    """Epochs of linear warm-up from `warmup_lr`; they overlay the start of the cosine, as in timm."""
+    """Epochs of linear warm-up from `warmup_lr`."""
     warmup_lr: float = 1e-6
+    """Learning rate at the start of the warm-up."""
+    warmup_prefix: bool = False
+    """Whether the cosine starts at the end of the warm-up, from `lr`; else the warm-up overlays its start, timm's
+    default, and `lr` is never quite reached."""
     min_lr: float = 1e-5
     """Learning rate at the end of the cosine."""
     cooldown_epochs: int = 0
     """Epochs at `min_lr` after the cosine (timm's default of 10 is part of several published recipes)."""
+    schedule_per: Literal["epoch", "step"] = "epoch"
+    """How often the learning rate is set."""
+    schedule_lag: int = 0
+    """Epochs by which the schedule lags behind, staying at its start. 1 is what codes do that step it after an epoch,
+    with that epoch's number: epochs 0 and 1 both run at `warmup_lr`, and the last value is never used."""
+
     drop_path: float = 0.0
     """Largest stochastic-depth rate; grows linearly over the blocks, those of the frozen backbone included."""
     label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    """Largest gradient norm, or None for no clipping."""
+    """Share of each target that is spread evenly over all classes."""
+    mixup: float = 0.0
+    """Alpha of mixup's beta distribution: a batch is blended with itself in reverse order, in one ratio. 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix's beta distribution: one box is taken from the batch in reverse order. 0 is off."""
+    mix_probability: float = 1.0
+    """Probability that a batch is mixed at all."""
+    mix_switch: float = 0.5
+    """Probability that a mixed batch gets CutMix, where both are on."""
+    crop_scale: Range | None = None
+    """Random resized crop of each image: share of the area that is kept; None is off."""
+    crop_ratio: Range = (3 / 4, 4 / 3)
+    """Width / height of the crop."""
+    crop_interpolation: Literal["bilinear", "bicubic", "random"] = "random"
+    """How a crop is resized, with antialiasing; "random" draws one of the two for each image, timm's default."""
+    flip: float = 0.0
+    """Probability that an image is mirrored left to right."""
+    erasing: float = 0.0
+    """Probability that a box of 2 % to 33 % of an image is replaced by normal noise, after normalisation."""
+
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of forward and backward; below fp32 through autocast (fp16 with a gradient scaler)."""
+    """Arithmetic of forward and backward; below fp32 through autocast (fp16 with a gradient scaler, on CUDA only)."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            self._require(name, getattr(self, name) >= 1, "must be at least 1")
+        for name in ("warmup_epochs", "cooldown_epochs", "schedule_lag", "mixup", "cutmix"):
+            self._require(name, getattr(self, name) >= 0, "must not be negative")
+        for name in ("flip", "erasing", "mix_probability", "mix_switch", "label_smoothing"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "must lie in 0..1")
+        self._require("drop_path", 0 <= self.drop_path < 1, "must be at least 0 and below 1")
+        self._require("layer_decay", 0 < self.layer_decay <= 1, "must be above 0 and at most 1")
+        if self.crop_scale is not None:
+            self._require("crop_scale", 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1, "is no range within 0..1")
+        self._require("crop_ratio", 0 < self.crop_ratio[0] <= self.crop_ratio[1], "is no range of positive numbers")
 
     @property
     def total_epochs(self) -> int:
         """Epochs that are really run, cooldown included."""
         return self.epochs + self.cooldown_epochs
+
+    @property
+    def mixes(self) -> bool:
+        """Whether targets become mixtures of classes."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def augments(self) -> bool:
+        """Whether an image looks different from one epoch to the next."""
+        return self.mixes or self.crop_scale is not None or self.flip > 0 or self.erasing > 0
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise InputError(f"--recipe {name}={getattr(self, name)}: {rule}")

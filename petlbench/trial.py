@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -10,12 +11,14 @@ from typing import Any, Protocol
 
 import torch
 from timm.layers import DropPath
-from timm.optim import param_groups_weight_decay
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from petlbench.augment import Augment
 from petlbench.encoder import Encoder
+from petlbench.errors import InputError
 from petlbench.folder import Images
+from petlbench.optimize import Schedule, optimizer_for
 from petlbench.recipe import Recipe
 from petlbench.record import Epoch
 from petlbench.run import Backbone
@@ -23,7 +26,8 @@ from petlbench.suite import Suite
 from petlbench.surgery import trained
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images (B, 3, H, W) float32 and labels (B,) int64, on the trial's device."""
+"""Normalised images (B, 3, H, W) float32 and labels (B,) int64, on the trial's device. Where a recipe mixes images,
+probabilities (B, classes) stand in place of the labels."""
 
 EVAL_BATCH = 250
 """Images per batch of evaluation; affects no score beyond rounding."""
@@ -70,34 +74,34 @@ class Trial:
         self.images, self.labels = images.to(device), labels.to(device)
         self._normalize = Normalize(backbone).to(device)
         self._order = torch.Generator().manual_seed(seed)
+        self._seeds = random.Random(seed)
+        self._size = backbone.image_size
         self._report = report
 
     def fit(self, recipe: Recipe | None = None) -> None:
         """Train whatever requires a gradient, head included, for one pass of the recipe.
 
-        The learning rate follows timm's cosine with warm-up, set once per epoch. Raises DivergedError, naming the step,
-        when the loss is not finite.
+        Raises DivergedError, naming the step, when the loss is not finite, and InputError for a recipe that these
+        networks or this device cannot follow.
         """
         recipe = recipe or self.recipe
-        optimizer = _optimizer(self.encoder, self.head, recipe)
-        schedule = _schedule(optimizer, recipe)
-        scaler = torch.amp.GradScaler(self.device, enabled=recipe.precision == "fp16")
+        optimizer = optimizer_for(self.encoder, self.head, recipe)
+        schedule = Schedule(optimizer, recipe)
+        scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=recipe.precision == "fp16")
         weights = [*trained(self.encoder), *trained(self.head)]
-        batches = self._cached if self._encoder_is_fixed() else self._batches
+        batches = self._cached if self._encoder_is_fixed() and not recipe.augments else self._batches
+        steps = len(self.labels) // self._batch_size(recipe)
         for epoch in range(recipe.total_epochs):
-            schedule.step(epoch)
             started, losses = time.perf_counter(), []
-            for inputs, labels, forward in batches(recipe):
-                with self._autocast(recipe):
-                    loss = self.suite.loss(self.head(forward(inputs)), labels, recipe.label_smoothing)
+            for step, (inputs, targets, forward) in enumerate(batches(recipe)):
+                schedule.set(epoch, step / steps)
                 optimizer.zero_grad(set_to_none=True)
-                scaler.scale(loss).backward()
+                losses.append(self._backward(inputs, targets, forward, recipe, scaler))
                 if recipe.clip_norm is not None:
                     scaler.unscale_(optimizer)
                     nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
                 scaler.step(optimizer)
                 scaler.update()
-                losses.append(loss.detach())
             mean = torch.stack(losses).mean().item()
             if not math.isfinite(mean):
                 step = int((~torch.stack(losses).isfinite()).nonzero()[0])
@@ -108,14 +112,14 @@ class Trial:
 
     def batches(self, recipe: Recipe | None = None) -> Iterator[Batch]:
         """One epoch of shuffled training batches; an incomplete last one is dropped."""
-        for images, labels, _ in self._batches(recipe or self.recipe):
-            yield images, labels
+        for images, targets, _ in self._batches(recipe or self.recipe):
+            yield images, targets
 
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a batch."""
-        images, labels = batch
+        images, targets = batch
         with self._autocast(self.recipe):
-            return self.suite.loss(self.head(self.encoder(images)), labels, self.recipe.label_smoothing)
+            return self.suite.loss(self.head(self.encoder(images)), targets, self.recipe.label_smoothing)
 
     def state(self) -> dict[str, Any]:
         """A copy of both networks' weights, for `restore`."""
@@ -139,11 +143,35 @@ class Trial:
             labels.append(targets)
         return torch.cat(outputs), torch.cat(labels)
 
+    def _backward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        forward: Callable[[Tensor], Tensor],
+        recipe: Recipe,
+        scaler: torch.amp.GradScaler,
+    ) -> Tensor:
+        """Add the gradient of a batch's loss, part by part, and return the loss. A loss is a mean over images, so each
+        part counts by its share of the batch."""
+        losses = []
+        parts = zip(inputs.tensor_split(recipe.accumulate), targets.tensor_split(recipe.accumulate), strict=True)
+        for part, wanted in parts:
+            with self._autocast(recipe):
+                loss = self.suite.loss(self.head(forward(part)), wanted, recipe.label_smoothing)
+            loss = loss * (len(part) / len(inputs))
+            scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
     def _batches(self, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]]:
+        augment = Augment(
+            recipe, self._normalize, self._seeds, size=self._size, classes=self._classes(recipe), device=self.device
+        )
         self.encoder.train()
         self.head.train()
+        self._check(recipe)
         for index in self._epoch(recipe):
-            yield self._normalize(self.images[index]), self.labels[index], self.encoder
+            yield *augment(self.images[index], self.labels[index]), self.encoder
 
     def _cached(self, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]]:
         """As `_batches`, but with the vectors of the encoder in place of the images: an encoder without a trained
@@ -154,20 +182,47 @@ class Trial:
                 parts = [self.encoder(self._normalize(part)) for part in self.images.split(EVAL_BATCH)]
             self._vectors = torch.cat(parts).float()
         self.head.train()
+        self._check(recipe)
         for index in self._epoch(recipe):
             yield self._vectors[index], self.labels[index], nn.Identity()
 
     def _epoch(self, recipe: Recipe) -> Iterator[Tensor]:
         """A fresh permutation of the training images, cut into batches; small sets are one batch."""
         order = torch.randperm(len(self.labels), generator=self._order)
-        size = min(recipe.batch_size, len(order))
+        size = self._batch_size(recipe)
         return (index.to(self.device) for index in order[: len(order) // size * size].split(size))
 
+    def _batch_size(self, recipe: Recipe) -> int:
+        return min(recipe.batch_size, len(self.labels))
+
+    def _classes(self, recipe: Recipe) -> int:
+        """How many probabilities a mixed target has: as many as the head has outputs."""
+        if not recipe.mixes:
+            return 0
+        with torch.no_grad():
+            return self.head.eval()(torch.zeros(1, self.encoder.width, device=self.device)).shape[1]
+
+    def _check(self, recipe: Recipe) -> None:
+        """Raise InputError for what these networks, in training mode, and these batches do not allow."""
+        size = self._batch_size(recipe)
+        if recipe.mixes and size % 2:
+            raise InputError(f"--recipe batch_size={size}: mixup and cutmix pair the images of a batch, make it even")
+        if recipe.accumulate > size:
+            raise InputError(f"--recipe accumulate={recipe.accumulate}: a batch has only {size} images")
+        modules = [*self.encoder.modules(), *self.head.modules()]
+        if recipe.accumulate > 1 and any(isinstance(module, _BatchNorm) and module.training for module in modules):
+            raise InputError(
+                f"--recipe accumulate={recipe.accumulate}: {type(self.encoder).__name__} has BatchNorm, whose "
+                "statistics are those of the whole batch; use accumulate=1"
+            )
+
     def _encoder_is_fixed(self) -> bool:
-        random = any(isinstance(module, DropPath) and module.drop_prob for module in self.encoder.modules())
-        return not random and not any(True for _ in trained(self.encoder))
+        drops = any(isinstance(module, DropPath) and module.drop_prob for module in self.encoder.modules())
+        return not drops and not any(True for _ in trained(self.encoder))
 
     def _autocast(self, recipe: Recipe) -> torch.autocast:
+        if recipe.precision == "fp16" and self.device == "cpu":
+            raise InputError("--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32")
         lower = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
         return torch.autocast(torch.device(self.device).type, lower, enabled=recipe.precision != "fp32")
 
@@ -185,25 +240,3 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.float() - self.mean) / self.std
-
-
-def _optimizer(encoder: nn.Module, head: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    both = nn.ModuleList([encoder, head])
-    groups: list[dict[str, Any]]
-    if recipe.decay_all:
-        groups = [{"params": list(trained(both)), "weight_decay": recipe.weight_decay}]
-    else:
-        groups = param_groups_weight_decay(both, recipe.weight_decay)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum)
-    return torch.optim.AdamW(groups, recipe.lr)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> CosineLRScheduler:
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.epochs,
-        lr_min=recipe.min_lr,
-        warmup_t=recipe.warmup_epochs,
-        warmup_lr_init=recipe.warmup_lr,
-    )

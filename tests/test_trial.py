@@ -1,59 +1,46 @@
-"""Training by a recipe: the schedule, the batches, what moves and what is reported."""
+"""Training by a recipe: the batches, what moves, what is random, what is refused and what is reported."""
 
 from collections.abc import Callable
 from dataclasses import replace as with_
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from petlbench import backbone, contract, folder, zoo
+from petlbench.errors import InputError
 from petlbench.recipe import Recipe
 from petlbench.trial import DivergedError, Normalize, Trial
 
 TINY = Path(__file__).parent / "tiny.py"
 PLAIN = Recipe(source="test", epochs=3, batch_size=8, warmup_epochs=0, lr=1e-3)
+AUGMENTED = with_(
+    PLAIN,
+    crop_scale=(0.3, 1.0),
+    flip=0.5,
+    erasing=0.5,
+    mixup=0.8,
+    cutmix=1.0,
+    label_smoothing=0.1,
+    drop_path=0.2,
+)
 MINI = with_(backbone.describe("mini", "random"), image_size=32)
 
 
 @pytest.fixture
 def make(data: Path) -> Callable[..., Trial]:
-    def make(recipe: Recipe = PLAIN, method: str = "bitfit", seed: int = 0) -> Trial:
+    def make(recipe: Recipe = PLAIN, method: str = "bitfit", seed: int = 0, device: str = "cpu") -> Trial:
         suite = zoo.suite(str(TINY))()
         train = folder.Images(folder.read_list(data / "day", "train800val200", 2), 32)
         torch.manual_seed(seed)
-        encoder = zoo.method(method)().attach(contract.tiny_vit())
+        encoder = zoo.method(method)().attach(contract.tiny_vit(drop_path_rate=recipe.drop_path))
         head = suite.head(encoder, suite.task("day"))
-        return Trial(encoder, head, suite, recipe, train, MINI, seed=seed)
+        return Trial(encoder, head, suite, recipe, train, MINI, seed=seed, device=device)
 
     return make
-
-
-def rates(trial: Trial) -> list[float]:
-    trial.fit()
-    return [epoch.lr for epoch in trial.curve]
-
-
-def test_the_schedule_of_hst_is_the_one_its_official_code_prints(make: Callable[..., Trial]) -> None:
-    # 110 epochs: warm-up from 1e-7 overlays the cosine, which ends at epoch 100; ten more at the smallest rate.
-    recipe = Recipe(
-        source="test",
-        epochs=100,
-        cooldown_epochs=10,
-        batch_size=32,
-        lr=1.0,
-        warmup_epochs=10,
-        warmup_lr=1e-7,
-        min_lr=1e-8,
-    )
-    found = rates(make(recipe, "linear"))
-    assert len(found) == 110
-    assert found[0] == pytest.approx(1e-7)
-    assert found[5] == pytest.approx(0.5, abs=1e-6)
-    assert found[10] == pytest.approx(0.97552826, abs=1e-7)
-    assert found[50] == pytest.approx(0.5, abs=1e-6)
-    assert found[100:] == pytest.approx([1e-8] * 10)
 
 
 def test_an_epoch_is_a_permutation_without_the_incomplete_batch(make: Callable[..., Trial]) -> None:
@@ -68,9 +55,13 @@ def test_a_set_smaller_than_a_batch_is_one_batch(make: Callable[..., Trial]) -> 
     assert [len(labels) for _, labels in make(with_(PLAIN, batch_size=64)).batches()] == [32]
 
 
-def test_equal_seeds_give_bit_equal_weights_and_others_do_not(make: Callable[..., Trial]) -> None:
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "with every augmentation"])
+@pytest.mark.parametrize("method", ["bitfit", "lora", "hst"])
+def test_equal_seeds_give_bit_equal_weights_and_others_do_not(
+    make: Callable[..., Trial], method: str, recipe: Recipe
+) -> None:
     def trained(seed: int) -> Tensor:
-        trial = make(seed=seed)
+        trial = make(recipe, method, seed)
         trial.fit()
         return torch.cat([value.flatten() for value in trial.encoder.state_dict().values()])
 
@@ -90,6 +81,109 @@ def test_a_fixed_encoder_is_asked_once_and_the_head_learns_the_same(make: Callab
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("setting", [{"flip": 0.5}, {"erasing": 0.5}, {"crop_scale": (0.5, 1.0)}, {"cutmix": 1.0}])
+def test_a_fixed_encoder_is_asked_anew_when_images_change(make: Callable[..., Trial], setting: dict[str, Any]) -> None:
+    trial = make(with_(PLAIN, **setting), "linear")
+    calls = []
+    trial.encoder.register_forward_hook(lambda *_: calls.append(1))
+    trial.fit()
+    assert len(calls) == 12  # 32 images in four batches, three epochs
+
+
+def test_images_are_augmented_for_training_and_never_for_scoring(make: Callable[..., Trial], data: Path) -> None:
+    trial, plain = make(AUGMENTED), make(PLAIN)
+    assert not torch.equal(next(trial.batches())[0], next(plain.batches())[0])
+    assert torch.equal(trial.outputs(_test(data))[0], plain.outputs(_test(data))[0])
+
+
+def test_augmentation_does_not_change_the_order_of_the_images(make: Callable[..., Trial]) -> None:
+    flipped, plain = make(with_(PLAIN, flip=1.0)), make(PLAIN)
+    for _ in range(2):
+        for (ours, _), (theirs, _) in zip(flipped.batches(), plain.batches(), strict=True):
+            assert torch.equal(ours, theirs.flip(-1))
+
+
+def test_a_target_of_mixed_images_is_smoothed_once(make: Callable[..., Trial]) -> None:
+    trial = make(with_(PLAIN, cutmix=1.0, label_smoothing=0.1))
+    images, targets = next(trial.batches())
+    assert targets.shape == (8, 2)
+    torch.testing.assert_close(targets.sum(1), torch.ones(8))
+    trial.encoder.eval()
+    logits = trial.head(trial.encoder(images))
+    smooth = 0.9 * targets + 0.1 / 2  # a tenth of every target goes to the two classes alike
+    expected = -(smooth * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(trial.loss((images, targets)), expected)
+
+
+@pytest.mark.parametrize("method", ["bitfit", "adaptformer", "hst"])
+def test_drop_path_acts_in_training_also_in_the_frozen_backbone_and_not_in_evaluation(
+    make: Callable[..., Trial], data: Path, method: str
+) -> None:
+    trial = make(with_(PLAIN, drop_path=0.5), method)
+    drops = [module for module in trial.encoder.modules() if isinstance(module, DropPath)]
+    dropped: list[bool] = []
+    for module in drops:
+        module.register_forward_hook(lambda _, given, made: dropped.append(not torch.equal(given[0], made)))
+    list(trial.batches())  # puts the networks in training mode
+    trial.encoder(torch.randn(8, 3, 32, 32))
+    assert sum(dropped) >= 3
+    dropped.clear()
+    assert torch.equal(trial.outputs(_test(data))[0], trial.outputs(_test(data))[0])
+    assert dropped
+    assert not any(dropped)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1, "mixup": 0.8}], ids=["plain", "mixed"])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(
+    make: Callable[..., Trial], parts: int, settings: dict[str, Any]
+) -> None:
+    def gradients(accumulate: int) -> tuple[list[Tensor], float | None]:
+        # Plain SGD with a rate of one and no momentum: what a weight loses in one step is its gradient.
+        recipe = with_(PLAIN, epochs=1, batch_size=32, optimizer="sgd", lr=1.0, momentum=0.0, weight_decay=0.0)
+        trial = make(with_(recipe, accumulate=accumulate, **settings))
+        weights = [weight for part in (trial.encoder, trial.head) for weight in part.parameters()]
+        before = [weight.detach().clone() for weight in weights]
+        trial.fit()
+        return [old - new.detach() for old, new in zip(before, weights, strict=True)], trial.curve[0].loss
+
+    (whole, loss), (together, same) = gradients(1), gradients(parts)
+    for ours, theirs in zip(together, whole, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert same == pytest.approx(loss, abs=1e-6)
+    assert max(each.abs().max().item() for each in whole) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("hst", {"accumulate": 2}, "--recipe accumulate=2: HierarchicalSideNetwork has BatchNorm"),
+        ("bitfit", {"accumulate": 9}, "--recipe accumulate=9: a batch has only 8 images"),
+        ("bitfit", {"mixup": 0.8, "batch_size": 7}, "--recipe batch_size=7: mixup and cutmix pair the images"),
+        ("linear", {"precision": "fp16"}, "--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32"),
+        ("bitfit", {"warmup_prefix": True, "warmup_epochs": 3}, "--recipe warmup_epochs=3: leaves nothing of 3 epochs"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(
+    make: Callable[..., Trial], method: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        make(with_(PLAIN, **settings), method).fit()
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 with a gradient scaler needs CUDA")
+def test_fp16_scales_its_gradients_and_learns(make: Callable[..., Trial]) -> None:
+    recipe = with_(AUGMENTED, mixup=0.0, cutmix=0.0, precision="fp16", lr=1e-2, epochs=8, clip_norm=1.0, accumulate=2)
+    trial = make(recipe, device="cuda")
+    trial.fit()
+    first, last = trial.curve[0].loss, trial.curve[-1].loss
+    assert first is not None
+    assert last is not None
+    assert last < 0.8 * first
+
+
 def test_drop_path_makes_even_a_frozen_encoder_random(make: Callable[..., Trial]) -> None:
     trial = make(method="linear")
     assert trial._encoder_is_fixed()
@@ -106,17 +200,6 @@ def _train(trial: Trial) -> folder.Images:
             return trial.images, trial.labels
 
     return Given()
-
-
-def test_weight_decay_spares_vectors_only_if_asked(make: Callable[..., Trial]) -> None:
-    for decay_all, expected in ((True, {0.1}), (False, {0.0, 0.1})):
-        trial = make(with_(PLAIN, weight_decay=0.1, decay_all=decay_all), "full")
-        from petlbench.trial import _optimizer
-
-        groups = _optimizer(trial.encoder, trial.head, trial.recipe).param_groups
-        assert {group["weight_decay"] for group in groups} == expected
-        one_dimensional = {group["weight_decay"] for group in groups for p in group["params"] if p.ndim == 1}
-        assert one_dimensional == ({0.1} if decay_all else {0.0})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(make: Callable[..., Trial]) -> None:
@@ -162,9 +245,13 @@ def test_pixels_are_normalised_as_in_pre_training() -> None:
 
 def test_outputs_come_in_the_order_of_the_list(make: Callable[..., Trial], data: Path) -> None:
     trial = make()
-    split = folder.Images(folder.read_list(data / "day", "test", 2), 32)
+    split = _test(data)
     outputs, labels = trial.outputs(split)
     assert outputs.shape == (16, 2)
     assert labels.tolist() == list(split.listing.labels)
     assert isinstance(trial.head, nn.Linear)
     assert not trial.encoder.training
+
+
+def _test(data: Path) -> folder.Images:
+    return folder.Images(folder.read_list(data / "day", "test", 2), 32)
