@@ -6,6 +6,7 @@ As in the official code, and unlike the equation of the paper, the bottleneck re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as with_
 
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from petlbench.encoder import Encoder, ViT
 from petlbench.errors import InputError
 from petlbench.method import Method, Paper
-from petlbench.recipe import Recipe
+from petlbench.recipe import MINI, PETL_VIT
 from petlbench.surgery import replace
 
 
@@ -31,23 +32,8 @@ class AdaptFormer(Method):
         code="ShoufaChen/AdaptFormer",
     )
     recipes = {
-        "vtab": Recipe(
-            source="JieShibo/PETL-ViT (026e4f1) binary_adapter/main.py; the scale is searched per task there. "
-            "The official code has no VTAB-1K",
-            epochs=100,
-            batch_size=64,
-            lr=1e-3,
-            weight_decay=1e-4,
-            schedule_lag=1,
-            drop_path=0.1,
-        ),
-        "mini": Recipe(
-            source="petlbench: searched on train800 -> val200 of the mini suite",
-            epochs=8,
-            batch_size=32,
-            warmup_epochs=1,
-            lr=5e-3,
-        ),
+        "vtab": with_(PETL_VIT, source=f"{PETL_VIT.source}; the official code has no VTAB-1K"),
+        "mini": with_(MINI, lr=1e-2),
     }
     evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {  # OSU-MLB/ViT_PEFT_Vision, and the paper's own bottleneck

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from petlbench.encoder import Encoder, ViT
 from petlbench.method import Method
-from petlbench.recipe import Recipe
+from petlbench.recipe import MINI, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,7 @@ class FullFineTuning(Method):
             warmup_prefix=True,
             min_lr=0.0,
         ),
-        "mini": Recipe(
-            source="petlbench: searched on train800 -> val200 of the mini suite",
-            epochs=8,
-            batch_size=32,
-            warmup_epochs=1,
-            lr=3e-4,
-        ),
+        "mini": replace(MINI, lr=1e-3),
     }
     grid = {"lr": (1e-4, 5e-4, 1e-3, 5e-3)}  # KMnP/vpt tune_vtab.py; its grid of decays has no effect with AdamW
 

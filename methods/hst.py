@@ -41,7 +41,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 from petlbench.encoder import Encoder, ViT
 from petlbench.errors import InputError, unknown
 from petlbench.method import Method, Paper
-from petlbench.recipe import Recipe
+from petlbench.recipe import MINI, Recipe
 
 Four = tuple[int, int, int, int]
 """One number per stage, finest stage first."""
@@ -85,17 +85,7 @@ class HST(Method):
         f"vtab/{task}": replace(OFFICIAL, lr=lr, weight_decay=weight_decay, drop_path=drop_path)
         for (lr, weight_decay, drop_path), tasks in VTAB.items()
         for task in tasks
-    } | {
-        "mini": Recipe(
-            source="petlbench: searched on train800 -> val200 of the mini suite",
-            epochs=8,
-            batch_size=32,
-            warmup_epochs=1,
-            lr=5e-3,
-            weight_decay=5e-4,
-            decay_all=False,
-        )
-    }
+    } | {"mini": replace(MINI, lr=3e-3, weight_decay=5e-4, decay_all=False)}
     grid = {  # the values that occur in the official VTAB-1K scripts
         "lr": (1e-3, 5e-3, 1e-2),
         "weight_decay": (5e-5, 5e-4, 5e-2),

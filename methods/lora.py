@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from petlbench.encoder import Encoder, ViT
 from petlbench.errors import InputError, unknown
 from petlbench.method import Method, Paper
-from petlbench.recipe import Recipe
+from petlbench.recipe import MINI, PETL_VIT
 from petlbench.surgery import replace
 
 LAYERS = {
@@ -42,22 +43,8 @@ class LoRA(Method):
         code="microsoft/LoRA",
     )
     recipes = {
-        "vtab": Recipe(
-            source="JieShibo/PETL-ViT (026e4f1) binary_adapter/main.py; the scale is searched per task there",
-            epochs=100,
-            batch_size=64,
-            lr=1e-3,
-            weight_decay=1e-4,
-            schedule_lag=1,
-            drop_path=0.1,
-        ),
-        "mini": Recipe(
-            source="petlbench: searched on train800 -> val200 of the mini suite",
-            epochs=8,
-            batch_size=32,
-            warmup_epochs=1,
-            lr=5e-3,
-        ),
+        "vtab": PETL_VIT,
+        "mini": with_(MINI, lr=3e-3),
     }
     evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from petlbench.encoder import Encoder, ViT
 from petlbench.errors import InputError
 from petlbench.method import Method, Paper
-from petlbench.recipe import Recipe
+from petlbench.recipe import MINI, Recipe
 
 OFFICIAL = Recipe(
     source="KMnP/vpt (4410440) configs/base-prompt.yaml; rate and decay are searched per task there, here those of "
@@ -66,13 +66,7 @@ class VPT(Method):
         "vtab/dmlab": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
         "vtab/eurosat": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
         "vtab/sun397": replace(OFFICIAL, source=f"{DEMO} tokens=5", lr=12.5, weight_decay=1e-4),
-        "mini": Recipe(
-            source="petlbench: searched on train800 -> val200 of the mini suite",
-            epochs=8,
-            batch_size=32,
-            warmup_epochs=1,
-            lr=1e-2,
-        ),
+        "mini": replace(MINI, lr=1e-2),
     }
     grid = {  # KMnP/vpt tune_vtab.py, with its rates at 128 images
         "optimizer": ("sgd",),

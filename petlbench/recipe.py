@@ -116,3 +116,33 @@ class Recipe:
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise InputError(f"--recipe {name}={getattr(self, name)}: {rule}")
+
+
+MINI = Recipe(
+    source="petlbench: a few learning rates tried on train800 -> val200 of digits and count, see docs/mini.md",
+    epochs=8,
+    batch_size=32,
+    warmup_epochs=1,
+)
+"""What the methods share on the suite `mini`; each has a learning rate of its own."""
+
+PETL_VIT = Recipe(
+    source="JieShibo/PETL-ViT (026e4f1) binary_adapter/main.py, where the method's scale is searched per task",
+    epochs=100,
+    batch_size=64,
+    lr=1e-3,
+    weight_decay=1e-4,
+    schedule_lag=1,
+    drop_path=0.1,
+)
+"""The training behind most VTAB-1K tables of adapters and low-rank updates."""
+
+OSU = Recipe(
+    source="OSU-MLB/ViT_PEFT_Vision (cea7e21): rate and decay most often chosen there over the 19 tasks; "
+    "the rest as JieShibo/PETL-ViT (026e4f1), without drop-path",
+    epochs=100,
+    batch_size=64,
+    lr=1e-2,
+    weight_decay=1e-4,
+)
+"""For methods whose published rows are known to be under-tuned: the settings of a fair re-run."""
