@@ -15,6 +15,7 @@ from petlbench.run import Job
 
 NUMERIC = (
     "petlbench.backbone",
+    "petlbench.cached",
     "petlbench.classification",
     "petlbench.encoder",
     "petlbench.flops",

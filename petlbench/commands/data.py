@@ -1,0 +1,121 @@
+"""petlbench data: which data sets there are, whether those on disk are whole, and what they look like."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from petlbench.commands import options as shared
+
+if TYPE_CHECKING:
+    from petlbench.classification import Classification
+    from petlbench.commands import Commands
+    from petlbench.suite import Task
+
+EPILOG = """examples:
+  petlbench data list vtab --data-root DATA
+  petlbench data verify vtab --data-root DATA --tasks cifar100,dtd
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "data",
+        help="list, check and look at data sets",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    each = actions.add_parser("list", help="tasks, their sizes, and whether they are found")
+    each.add_argument("suite", nargs="?", metavar="SUITE", help="(default: all suites)")
+    _add_root(each)
+    each.set_defaults(do=do_list)
+
+    each = actions.add_parser("verify", help="read every image and say what is not as it should be")
+    each.add_argument("suite", metavar="SUITE", help="suite, see `petlbench list suites`")
+    _add_root(each)
+    each.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
+    each.set_defaults(do=do_verify)
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the tasks")
+
+
+def do_list(options: argparse.Namespace) -> int:
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from petlbench import zoo
+
+    root = options.data_root
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("suite", "task", "group"):
+        table.add_column(name, no_wrap=True)
+    for name in ("classes", "train", "of it val", "test"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if root is not None:
+        table.add_column("folder", overflow="fold")
+    for name in [options.suite] if options.suite else zoo.suites():
+        suite = _suite(name, root)
+        for task in suite.tasks:
+            sizes = [f"{number:,}" for number in (task.classes, task.train, task.val, task.test)]
+            place = [str(suite.locate(task, root) or "missing")] if root is not None else []
+            table.add_row(zoo.name_of(name), task.name, task.group, *sizes, *place)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+def do_verify(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from petlbench.data.verify import verify
+
+    suite, tasks = _suite_and_tasks(options)
+    errors = broken = 0
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        whole = bar.add_task("tasks", total=len(tasks))
+        row = bar.add_task("", total=None, visible=False)
+        for task in tasks:
+            bar.reset(row, description=task.name, total=None, visible=True)
+            findings = verify(
+                suite, task, options.data_root, lambda done, total: bar.update(row, completed=done, total=total)
+            )
+            for finding in findings:
+                print(finding, flush=True)
+            bad = sum(finding.level == "error" for finding in findings)
+            errors, broken = errors + bad, broken + bool(bad)
+            bar.advance(whole)
+    print(f"{len(tasks) - broken} of {len(tasks)} tasks without an error" + (f", {errors} errors" if errors else ""))
+    return 1 if errors else 0
+
+
+def _suite_and_tasks(options: argparse.Namespace) -> tuple[Classification, list[Task]]:
+    suite = _suite(options.suite, options.data_root)
+    return suite, [suite.task(name) for name in shared.names(options.tasks)] or list(suite.tasks)
+
+
+def _suite(name: str, root: Path | None) -> Classification:
+    from petlbench import zoo
+    from petlbench.classification import Classification
+    from petlbench.errors import InputError
+
+    if root is not None and not root.is_dir():
+        raise InputError(f"--data-root {root}: no such folder")
+    suite = zoo.suite(name)()
+    if not isinstance(suite, Classification):
+        raise InputError(f"suite {name}: `petlbench data` knows suites that classify images, and this one does not")
+    return suite
