@@ -1,4 +1,4 @@
-"""Image classification: a linear head, cross-entropy and top-1 accuracy over folders in the layout of VTAB-1K."""
+"""Image classification: a linear head, cross-entropy and top-1 accuracy over folders of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from petlbench import folder
+from petlbench import folder, layouts
 from petlbench.cached import Cache
 from petlbench.errors import InputError
 from petlbench.suite import Suite, Task
@@ -41,8 +41,8 @@ class Classification(Suite):
         return folder.locate(root, (task.name, *task.folders))
 
     def listing(self, task: Task, split: str, data: Path, refuse: folder.Refuse = folder.strict) -> folder.Listing:
-        """The images and labels of a split. A suite in another layout than that of VTAB-1K overrides this."""
-        return folder.read_list(data, split, task.classes, refuse)
+        """The images and labels of a split. A suite in a layout of its own overrides this."""
+        return layouts.read(data, split, task.classes, refuse)
 
     def fingerprint(self, task: Task, data: Path, progress: Callable[[str], None]) -> str:
         return folder.fingerprint(data, lambda split: self.listing(task, split, data), progress)

@@ -20,6 +20,7 @@ NUMERIC = (
     "petlbench.encoder",
     "petlbench.flops",
     "petlbench.folder",
+    "petlbench.layouts",
     "petlbench.measure",
     "petlbench.meters",
     "petlbench.method",

@@ -26,6 +26,8 @@ OPTIONS = {
     "data": "",
     "data list": "data-root",
     "data verify": "data-root tasks",
+    "data show": "data-root split images out",
+    "data suite": "out",
     "check": "",
     "pretrain": "images batch-size lr seed threads out precision resume",
 }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   petlbench data list vtab --data-root DATA
   petlbench data verify vtab --data-root DATA --tasks cifar100,dtd
+  petlbench data show vtab dtd --data-root DATA --out dtd.png
+  petlbench data suite DATA/my_photos && petlbench run --methods lora --suite ./my_photos.py --data-root DATA
 """
 
 
@@ -38,6 +40,22 @@ def add(commands: Commands) -> None:
     _add_root(each)
     each.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
     each.set_defaults(do=do_verify)
+
+    each = actions.add_parser("show", help="write a contact sheet of a task's images")
+    each.add_argument("suite", metavar="SUITE", help="suite, see `petlbench list suites`")
+    each.add_argument("task", metavar="TASK", help="task of the suite")
+    _add_root(each)
+    each.add_argument("--split", default="train800val200", metavar="SPLIT", help="(default: train800val200)")
+    each.add_argument("--images", type=int, default=60, metavar="N", help="images on the sheet (default: 60)")
+    each.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, .png or .jpg")
+    each.set_defaults(do=do_show)
+
+    each = actions.add_parser("suite", help="write a suite file for a folder of your own with train/ and test/")
+    each.add_argument(
+        "folder", type=Path, metavar="DIR", help="train/CLASS/..., test/CLASS/... and perhaps val/CLASS/..."
+    )
+    each.add_argument("--out", type=Path, metavar="FILE", help="(default: the folder's name with .py)")
+    each.set_defaults(do=do_suite)
 
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +119,46 @@ def do_verify(options: argparse.Namespace) -> int:
             bar.advance(whole)
     print(f"{len(tasks) - broken} of {len(tasks)} tasks without an error" + (f", {errors} errors" if errors else ""))
     return 1 if errors else 0
+
+
+def do_show(options: argparse.Namespace) -> int:
+    from petlbench.data import show
+    from petlbench.errors import InputError, unknown
+    from petlbench.folder import SPLITS
+
+    suite = _suite(options.suite, options.data_root)
+    task = suite.task(options.task)
+    if options.split not in SPLITS:
+        raise unknown("split", options.split, SPLITS)
+    if options.images < 1:
+        raise InputError(f"--images {options.images}: expected at least 1")
+    if options.out.suffix not in (".png", ".jpg"):
+        raise InputError(f"--out {options.out}: expected a name that ends in .png or .jpg")
+    data = suite.prepare(task, options.data_root)
+    listing = suite.listing(task, options.split, data)
+    page = show.sheet(listing, options.images, show.class_names(data, task.classes))
+    try:
+        page.save(options.out)
+    except OSError as error:
+        raise InputError(f"--out {options.out}: cannot be written: {error.strerror or error}") from error
+    print(f"wrote {options.out}: {min(options.images, len(listing)):,} of {len(listing):,} images of {options.split}")
+    return 0
+
+
+def do_suite(options: argparse.Namespace) -> int:
+    from petlbench.data.describe import describe
+    from petlbench.errors import InputError
+
+    name, source = describe(options.folder)
+    out = options.out or Path(f"{name}.py")
+    if out.suffix != ".py" or out.exists():
+        raise InputError(f"--out {out}: " + ("exists already" if out.exists() else "expected a name that ends in .py"))
+    try:
+        out.write_text(source, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    print(f"wrote {out}; use it with: --suite ./{out} --data-root {options.folder.resolve().parent}")
+    return 0
 
 
 def _suite_and_tasks(options: argparse.Namespace) -> tuple[Classification, list[Task]]:
