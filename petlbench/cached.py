@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +48,25 @@ class Kept:
     parts: tuple[str, ...]
     array: np.ndarray
 
-    def chunks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The array (N, 3, S, S) uint8 in pieces of `size`, a multiple of PART, as copies. Raises InputError if a
-        part is not what was written."""
-        for start in range(0, len(self.array), size):
-            pixels = np.array(self.array[start : start + size])
-            found = tuple(_digest(pixels[i : i + PART]) for i in range(0, len(pixels), PART))
-            if found != self.parts[start // PART : start // PART + len(found)]:
-                raise InputError(f"{self.file}: the cache is damaged; delete it and it is made anew")
-            yield start, pixels
+    def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Images in pieces of PART, (n, 3, S, S) uint8, each with the place of its first. Raises InputError if a piece
+        is not what was written."""
+        starts = range(0, len(self.array), PART)
+        for start, part in zip(starts, self.parts, strict=True):
+            self._check(self.array[start : start + PART], part)
+            yield start, self.array[start : start + PART]
+
+    def all(self) -> np.ndarray:
+        """The whole array, mapped from the file: nothing is copied, and processes that read the same split share its
+        memory. Raises InputError as `chunks` does."""
+        pieces = [self.array[start : start + PART] for start in range(0, len(self.array), PART)]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            list(pool.map(self._check, pieces, self.parts))
+        return self.array
+
+    def _check(self, piece: np.ndarray, part: str) -> None:
+        if _digest(piece) != part:
+            raise InputError(f"{self.file}: the cache is damaged; delete it and it is made anew")
 
 
 class Cache:
@@ -72,8 +83,10 @@ class Cache:
             file, manifest = place / f"{self._name}.npy", place / f"{self._name}.json"
             try:
                 facts = json.loads(manifest.read_text())
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-                return Kept(file, str(facts["digest"]), tuple(facts["parts"]), array)
+                array = np.load(file, mmap_mode="c", allow_pickle=False)  # a write would change no file
+                kept = Kept(file, str(facts["digest"]), tuple(facts["parts"]), array)
+                if len(kept.parts) == -(-len(array) // PART):
+                    return kept
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, KeyError, TypeError, EOFError):  # a half-written or foreign file

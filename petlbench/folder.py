@@ -157,7 +157,7 @@ class Images:
         kept = self._cache.find() if self._cache else None
         if kept is not None:
             self._digest = kept.digest
-            for start, pixels in kept.chunks(CHUNK):
+            for start, pixels in kept.chunks():
                 yield torch.from_numpy(pixels), self.labels[start : start + len(pixels)]
             return
         writer = self._cache.writer((len(self), 3, self.size, self.size)) if self._cache else None
@@ -184,6 +184,10 @@ class Images:
 
     def all(self) -> tuple[Tensor, Tensor]:
         """The whole split at once."""
+        kept = self._cache.find() if self._cache else None
+        if kept is not None:
+            self._digest = kept.digest
+            return torch.from_numpy(kept.all()), self.labels
         images, labels = zip(*self.chunks(), strict=True)
         return torch.cat(images), torch.cat(labels)
 
@@ -207,7 +211,9 @@ def decode(listing: Listing, index: int, size: int) -> tuple[bytes, np.ndarray]:
 
 def pixel_digest(image: Image.Image) -> bytes:
     """SHA-256 over size and pixels of an RGB image."""
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+    found = hashlib.sha256(f"{image.size}".encode())
+    found.update(image.tobytes())
+    return found.digest()
 
 
 def total(labels: Iterable[int], digests: Iterable[bytes | None]) -> str:

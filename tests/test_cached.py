@@ -163,3 +163,10 @@ def test_it_can_be_switched_off(task: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PETLBENCH_DECODED", "off")
     SUITE.data(DAY, "test", task, 8).all()
     assert not (task / "decoded").exists()
+
+
+def test_a_change_of_the_tensor_changes_no_file(task: Path) -> None:
+    for _ in range(2):
+        images, _ = SUITE.data(DAY, "test", task, 8).all()
+        images.zero_()
+    assert SUITE.data(DAY, "test", task, 8).all()[0].any()

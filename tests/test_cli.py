@@ -28,6 +28,8 @@ OPTIONS = {
     "data verify": "data-root tasks",
     "data show": "data-root split images out",
     "data suite": "out",
+    "bench": "",
+    "bench data": "images source size workers repeats",
     "check": "",
     "pretrain": "images batch-size lr seed threads out precision resume",
 }
