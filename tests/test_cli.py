@@ -26,6 +26,7 @@ OPTIONS = {
     "data": "",
     "data list": "data-root",
     "data verify": "data-root tasks",
+    "data prepare": "from data-root tasks format tfds-dir",
     "data show": "data-root split images out",
     "data suite": "out",
     "bench": "",

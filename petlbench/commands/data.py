@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   petlbench data list vtab --data-root DATA
   petlbench data verify vtab --data-root DATA --tasks cifar100,dtd
+  petlbench data prepare vtab --from tfds --data-root DATA
   petlbench data show vtab dtd --data-root DATA --out dtd.png
   petlbench data suite DATA/my_photos && petlbench run --methods lora --suite ./my_photos.py --data-root DATA
 """
@@ -40,6 +41,17 @@ def add(commands: Commands) -> None:
     _add_root(each)
     each.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
     each.set_defaults(do=do_verify)
+
+    each = actions.add_parser("prepare", help="make the tasks of vtab that are missing from another library's copy")
+    each.add_argument("suite", metavar="SUITE", help="vtab")
+    each.add_argument("--from", dest="source", choices=["tfds"], required=True, help="tfds: TensorFlow Datasets")
+    _add_root(each)
+    each.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
+    each.add_argument(
+        "--format", choices=["png", "jpg"], default="png", help="png: lossless; jpg: as NOAH's export (default: png)"
+    )
+    each.add_argument("--tfds-dir", metavar="DIR", help="where TFDS keeps its own files (default: its own choice)")
+    each.set_defaults(do=do_prepare)
 
     each = actions.add_parser("show", help="write a contact sheet of a task's images")
     each.add_argument("suite", metavar="SUITE", help="suite, see `petlbench list suites`")
@@ -119,6 +131,39 @@ def do_verify(options: argparse.Namespace) -> int:
             bar.advance(whole)
     print(f"{len(tasks) - broken} of {len(tasks)} tasks without an error" + (f", {errors} errors" if errors else ""))
     return 1 if errors else 0
+
+
+def do_prepare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.status import Status
+
+    from petlbench.data import tfds
+    from petlbench.errors import InputError
+
+    if options.data_root is None:
+        raise InputError("--data-root DIR: say which folder is to hold the folders of the tasks")
+    suite, tasks = _suite_and_tasks(options)
+    if not all(task.name in tfds.SOURCES for task in suite.tasks):
+        raise InputError(f"suite {options.suite}: can only be made for vtab; `petlbench data list` names the folders")
+    library = tfds.library()
+    console = Console(stderr=True)
+    for task in tasks:
+        if suite.locate(task, options.data_root) is not None:
+            print(f"{task.name} is there already")
+            continue
+        place = options.data_root / (task.folders[0] if task.folders else task.name)
+        with console.status(task.name) as status:
+
+            def progress(split: str, done: int, name: str = task.name, show: Status = status) -> None:
+                show.update(f"{name}: {done:,} of {split}")
+
+            try:
+                tfds.prepare(task.name, place, library, options.format, options.tfds_dir, progress)
+            except OSError as error:
+                raise InputError(f"{place}: cannot be written: {error.strerror or error}") from error
+        print(f"made {task.name} in {place}")
+    print(f"now check it: petlbench data verify {options.suite} --data-root {options.data_root}")
+    return 0
 
 
 def do_show(options: argparse.Namespace) -> int:
