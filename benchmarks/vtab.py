@@ -47,6 +47,11 @@ class VTAB(Classification):
         arxiv="1910.04867",
         code="google-research/task_adaptation",
     )
+    source = (
+        "the packed folders are linked from the READMEs of ZhangYuanhan-AI/NOAH and dongzelian/SSF on GitHub and are "
+        "XiN0919/VTAB-1k on Hugging Face; unpack them so that DIR/cifar/train800.txt exists, or make them with "
+        "`petlbench data prepare vtab --from tfds`"
+    )
     tasks = tuple(
         Task(name=name, group=group, classes=classes, test=test, folders=folders, note=note)
         for name, (group, classes, test, folders, note) in TASKS.items()

@@ -1,4 +1,4 @@
-"""Image classification: a linear head, cross-entropy and top-1 accuracy over folders in the layout of VTAB-1K."""
+"""Image classification: a linear head, cross-entropy and top-1 accuracy over folders of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from petlbench import folder
+from petlbench import folder, layouts
+from petlbench.cached import Cache
 from petlbench.errors import InputError
 from petlbench.suite import Suite, Task
 
@@ -24,19 +25,34 @@ class Classification(Suite):
         name = type(self).__module__.rpartition(".")[2]
         if root is None:
             raise InputError(
-                f"--suite {name}: its images do not come with petlbench, say where they are: --data-root DIR"
+                f"--suite {name}: its images do not come with petlbench, "
+                f"say where they are: --data-root DIR{self._hint()}"
             )
-        found = folder.locate(root, (task.name, *task.folders))
+        found = self.locate(task, root)
         if found is None:
             names = " or ".join(dict.fromkeys((task.name, *task.folders)))
-            raise InputError(f"--data-root {root}: has no folder {names} for task {task.name} of suite {name}")
+            raise InputError(
+                f"--data-root {root}: has no folder {names} for task {task.name} of suite {name}{self._hint()}"
+            )
         return found
 
+    def locate(self, task: Task, root: Path) -> Path | None:
+        """The folder of a task below the root, or None."""
+        return folder.locate(root, (task.name, *task.folders))
+
+    def listing(self, task: Task, split: str, data: Path, refuse: folder.Refuse = folder.strict) -> folder.Listing:
+        """The images and labels of a split. A suite in a layout of its own overrides this."""
+        return layouts.read(data, split, task.classes, refuse)
+
     def fingerprint(self, task: Task, data: Path, progress: Callable[[str], None]) -> str:
-        return folder.fingerprint(data, task.classes, progress)
+        return folder.fingerprint(data, lambda split: self.listing(task, split, data), progress)
 
     def data(self, task: Task, split: str, data: Path, image_size: int) -> folder.Images:
-        return folder.Images(folder.read_list(data, split, task.classes), image_size)
+        listing = self.listing(task, split, data)
+        return folder.Images(listing, image_size, Cache(data, split, image_size, listing.images, listing.labels))
+
+    def _hint(self) -> str:
+        return f"; {self.source}" if self.source else ""
 
     def head(self, encoder: Encoder, task: Task) -> nn.Module:
         """A linear layer; weights from a normal distribution truncated at two sigma (0.02), biases zero, as in timm."""

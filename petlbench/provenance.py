@@ -16,10 +16,12 @@ from petlbench.run import Job
 NUMERIC = (
     "petlbench.augment",
     "petlbench.backbone",
+    "petlbench.cached",
     "petlbench.classification",
     "petlbench.encoder",
     "petlbench.flops",
     "petlbench.folder",
+    "petlbench.layouts",
     "petlbench.measure",
     "petlbench.meters",
     "petlbench.method",

@@ -25,7 +25,9 @@ class Task:
     """Group whose mean is reported, such as "natural"."""
     classes: int
     train: int = 1000
-    """Images to train on."""
+    """Images to train on, those of `val` included."""
+    val: int = 200
+    """Those of the training images that are set aside while hyper-parameters are chosen."""
     test: int
     """Images to score on."""
     metric: str = "accuracy"
@@ -41,6 +43,8 @@ class Suite(ABC):
 
     paper: ClassVar[Paper | None] = None
     tasks: ClassVar[tuple[Task, ...]] = ()
+    source: ClassVar[str] = ""
+    """What to fetch, from where, and where to put it: the end of the message that says data are missing."""
 
     def is_ready(self, task: Task, root: Path | None) -> bool:
         """Whether `prepare` has nothing to make. A generated suite says so before its images are drawn."""
@@ -61,7 +65,11 @@ class Suite(ABC):
 
     @abstractmethod
     def data(self, task: Task, split: str, data: Path, image_size: int) -> Images:
-        """A split of the task: "train800", "val200", "train800val200" or "test"."""
+        """A split of the task by its name in VTAB-1K, whatever the suite's own files call it.
+
+        "train800" and "val200" are to choose hyper-parameters with, "train800val200" is both, for the final training,
+        "test" is what is scored.
+        """
 
     @abstractmethod
     def head(self, encoder: Encoder, task: Task) -> nn.Module:

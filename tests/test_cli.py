@@ -24,14 +24,27 @@ OPTIONS = {
     "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "",
+    "data": "",
+    "data list": "data-root",
+    "data verify": "data-root tasks",
+    "data prepare": "from data-root tasks format tfds-dir",
+    "data show": "data-root split images out",
+    "data suite": "out",
+    "bench": "",
+    "bench data": "images source size workers repeats",
     "check": "",
     "pretrain": "images batch-size lr seed threads out precision resume",
 }
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (each for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
-    return dict(action.choices)
+def commands(parser: argparse.ArgumentParser | None = None, above: str = "") -> dict[str, argparse.ArgumentParser]:
+    """Every command by its name, and those below it by theirs: "data verify"."""
+    found = {}
+    for action in (parser or cli.parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, each in action.choices.items():
+                found |= {f"{above}{name}": each, **commands(each, f"{above}{name} ")}
+    return found
 
 
 def test_the_commands_are_these() -> None:

@@ -15,7 +15,14 @@ class Tiny(Classification):
 
     tasks = tuple(
         Task(
-            name=name, group=group, classes=2, train=32, test=16, folders=(f"{name}_folder",), note="made by the tests"
+            name=name,
+            group=group,
+            classes=2,
+            train=32,
+            val=8,
+            test=16,
+            folders=(f"{name}_folder",),
+            note="made by the tests",
         )
         for name, group in (("day", "natural"), ("night", "natural"), ("left", "structured"), ("right", "structured"))
     )

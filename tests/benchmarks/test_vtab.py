@@ -1,10 +1,14 @@
 """The facts of VTAB-1K, as google-research/task_adaptation states them in its own tests."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import tree
 
-from petlbench import zoo
+from petlbench import cli, spec, worker, zoo
+from petlbench.data.verify import verify
+from petlbench.plan import Request, plan
 
 FACTS = [
     ("cifar100", 100, 10_000), ("caltech101", 102, 6_084), ("dtd", 47, 1_880), ("flowers102", 102, 6_149),
@@ -35,3 +39,34 @@ def test_a_head_costs_769_weights_per_class_and_38_045_on_average() -> None:
 @pytest.mark.parametrize("folder", ["cifar", "cifar100", "oxford_iiit_pet", "oxford_pet", "kitti"])
 def test_both_spellings_of_the_fields_folders_are_known(folder: str) -> None:
     assert any(folder in task.folders for task in zoo.suite("vtab").tasks)
+
+
+@pytest.mark.slow
+def test_nineteen_tasks_in_noahs_layout_are_whole_but_for_short_test_splits(tmp_path: Path) -> None:
+    """Every count is the real one but for the test images, of which there are forty a task."""
+    suite = zoo.suite("vtab")()
+    root = tree.vtab(tmp_path, test=40)
+    assert cli.main(["data", "verify", "vtab", "--data-root", str(root)]) == 1
+    found = [finding for task in suite.tasks for finding in verify(suite, task, root)]
+    errors = [finding.text for finding in found if finding.level == "error"]
+    assert errors == [f"test.txt: 40 images, expected {task.test:,}" for task in suite.tasks]
+    assert [finding.text for finding in found if "export" in finding.text] == ["lossy JPEG export (2,040 JPEG)"] * 19
+
+
+@pytest.mark.slow
+def test_two_methods_run_on_all_nineteen_tasks(tmp_path: Path) -> None:
+    root = tree.vtab(tmp_path / "data", train=40, test=8)
+    request = Request(
+        methods=spec.parse("linear,bitfit"),
+        suite="vtab",
+        weights="random",
+        data_root=root,
+        results=tmp_path / "results",
+        overrides={"epochs": 1, "batch_size": 20},
+    )
+    planned = plan(request)
+    assert len(planned) == 38
+    records = [worker.work(each.job) for each in planned]
+    assert [record.reason for record in records if record.status != "done"] == []
+    heads = {record.run.task: record.counts.head_parameters for record in records if record.counts}
+    assert heads == {task.name: 129 * task.classes for task in zoo.suite("vtab").tasks}
