@@ -6,15 +6,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := linear,vpt,lora,adaptformer,hst,full
+TASKS := digits,fields,count
 
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/petlbench run --methods $(DEMO) --suite mini --tasks digits,fields,count --results demo
+	$(BIN)/petlbench run --methods $(DEMO) --suite mini --tasks $(TASKS) --results demo
 	@echo
-	$(BIN)/petlbench table --results demo
+	$(BIN)/petlbench table --results demo --methods $(DEMO) --tasks $(TASKS)
 	@echo
-	$(BIN)/petlbench table --results demo --cost
+	$(BIN)/petlbench table --results demo --methods $(DEMO) --cost
 	@echo
 	@echo "records: demo/mini/METHOD/TASK-*.json   costs: demo/cost/   as LaTeX: $(BIN)/petlbench table --results demo --format latex"
 

@@ -28,7 +28,7 @@ def optimizer_for(encoder: nn.Module, head: nn.Module, recipe: Recipe) -> torch.
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(options, recipe.lr, momentum=recipe.momentum)
-    return torch.optim.AdamW(options, recipe.lr)
+    return torch.optim.AdamW(options, recipe.lr, fused=True)  # one kernel for all weights: HST has many small ones
 
 
 class Schedule:

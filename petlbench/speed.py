@@ -149,7 +149,7 @@ def _inference(network: nn.Module, images: Tensor, precision: Precision) -> Call
 
 def _training(network: nn.Module, images: Tensor, labels: Tensor, precision: Precision) -> Callable[[], object]:
     """One step of training over the images. A learning rate of zero costs the same and leaves the weights alone."""
-    optimizer = torch.optim.AdamW(list(trained(network)), lr=0.0)
+    optimizer = torch.optim.AdamW(list(trained(network)), lr=0.0, fused=True)
     scaler = torch.amp.GradScaler(images.device.type, enabled=precision == "fp16")
 
     def step() -> None:
