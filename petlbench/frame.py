@@ -209,15 +209,16 @@ def _with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFra
     groups: dict[str, list[str]] = {}
     for task in tasks:
         groups.setdefault(task.group, []).append(task.name)
+    means = {group: mean(cells[names]) for group, names in groups.items()}
     columns: dict[tuple[str, str], Series] = {}
     for group, names in groups.items():
         columns |= {(group, name): cells[name] for name in names}
-        if len(groups) > 1:
-            columns[group, MEAN] = mean(cells[names])
+        if len(groups) > 1 and len(names) > 1:
+            columns[group, MEAN] = means[group]
     if len(tasks) > 1:
         columns[AVERAGE, TASKS] = mean(cells)
     if len(groups) > 1:
-        columns[AVERAGE, GROUPS] = mean(DataFrame({group: columns[group, MEAN] for group in groups}))
+        columns[AVERAGE, GROUPS] = mean(DataFrame(means))
     return DataFrame(columns, index=cells.index)
 
 

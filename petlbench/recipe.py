@@ -120,11 +120,11 @@ class Recipe:
 
 MINI = Recipe(
     source="petlbench: a few learning rates tried on train800 -> val200 of digits and count, see docs/mini.md",
-    epochs=5,
+    epochs=4,
     batch_size=32,
     warmup_epochs=1,
 )
-"""What the methods share on the suite `mini`; each has a learning rate of its own. Short, for a laptop without a GPU."""
+"""What the methods share on the suite `mini`; each has its own learning rate. Short, for a laptop without a GPU."""
 
 PETL_VIT = Recipe(
     source="JieShibo/PETL-ViT (026e4f1) binary_adapter/main.py, where the method's scale is searched per task",
