@@ -52,6 +52,8 @@ class Record:
     """Wall time by part: "data", "build", "fit", "score", "count", "total"; and "evaluate" under `paper`."""
     peak_memory_bytes: int | None = None
     """CUDA: peak allocated; CPU: peak resident set of the worker over the whole run."""
+    energy_joules: float | None = None
+    """What the GPU took over the whole run, by NVML, whoever else used it included; None without one."""
     machine: Machine
     threads: int
     """Threads of torch on the CPU: another number may round differently."""

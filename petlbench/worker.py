@@ -27,6 +27,7 @@ from petlbench.cost import Cost, CostJob
 from petlbench.errors import InputError
 from petlbench.folder import combine
 from petlbench.machine import machine
+from petlbench.meters import energy
 from petlbench.record import Record, Status
 from petlbench.run import Job, Run
 from petlbench.store import Store
@@ -74,7 +75,9 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
     status: Status = "done"
     reason = ""
     try:
-        attempt.run()
+        with energy(torch.device(job.device)) as used:
+            attempt.run()
+        attempt.joules = used.joules
     except (torch.OutOfMemoryError, MemoryError) as error:
         status, reason = "oom", _line(error)
         traceback.print_exc()
@@ -104,6 +107,7 @@ class _Attempt:
         self.scores: dict[str, float] = {}
         self.digests: dict[str, str] = {}
         self.counts: measure.Counts | None = None
+        self.joules: float | None = None
 
     def run(self) -> None:
         job, run = self.job, self.job.run
@@ -154,6 +158,7 @@ class _Attempt:
             curve=self.trial.curve if self.trial else [],
             seconds={part: round(seconds, 3) for part, seconds in self.seconds.items()},
             peak_memory_bytes=_peak_memory(self.job.device),
+            energy_joules=self.joules,
             machine=machine(self.job.device),
             threads=self.job.threads,
             device=self.job.device,
