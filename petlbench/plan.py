@@ -88,7 +88,8 @@ def plan(request: Request, progress: Callable[[str], None] = lambda text: None) 
     suite = zoo.suite(request.suite)()
     tasks = [suite.task(name) for name in request.tasks] or list(suite.tasks)
     methods = [(each, spec.make(zoo.method(each.name), each.fields, f"method {each.name}")) for each in request.methods]
-    spec.make(Recipe, request.overrides, "--recipe")
+    checked = spec.make(Recipe, request.overrides, "--recipe")  # `lr=1` is `lr=1.0`, or it would be another run
+    request = dataclasses.replace(request, overrides={name: getattr(checked, name) for name in request.overrides})
     backbone, normalization = _backbone(request)
     for each, method in methods:  # before any data are made
         search.space(method, ())

@@ -33,6 +33,12 @@ def test_a_default_written_out_is_the_same_run(request_for: RequestFor) -> None:
     assert len(plan(request_for("vpt,vpt(tokens=10),vpt(tokens=9)", tasks=("day",)))) == 2
 
 
+def test_one_number_written_in_two_ways_is_the_same_run(request_for: RequestFor) -> None:
+    first, second = (plan(request_for(tasks=("day",), overrides={"lr": lr}))[0].job.run for lr in (1, 1.0))
+    assert first.key == second.key
+    assert first.overrides == second.overrides == "lr=1.0"
+
+
 def test_a_run_is_fully_resolved(request_for: RequestFor) -> None:
     run = plan(request_for("lora(rank=2)", tasks=("day",), overrides={"epochs": 50}))[0].job.run
     assert run.fields["rank"] == 2
