@@ -73,6 +73,7 @@ def tiny_options(data: Path) -> list[str]:
     return ["--suite", TINY, "--data-root", str(data), "--weights", "random", "--recipe", "epochs=1,batch_size=8"]
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_table(tiny_options: list[str], tmp_path: Path) -> None:
     run = ["run", "--methods", "linear,vpt(tokens=2)", *tiny_options]
     first = petlbench(*run, cwd=tmp_path)
@@ -91,6 +92,7 @@ def test_from_nothing_to_a_table(tiny_options: list[str], tmp_path: Path) -> Non
     assert "8 done, 0 failed" in redone
 
 
+@pytest.mark.slow
 def test_a_search_runs_in_two_waves_and_goes_on_where_it_stopped(tiny_options: list[str], tmp_path: Path) -> None:
     options = ["--methods", "linear", "--tasks", "day", *tiny_options, "--protocol", "tuned", "--trials", "3"]
     plan = petlbench("plan", *options, cwd=tmp_path)
@@ -107,6 +109,7 @@ def test_a_search_runs_in_two_waves_and_goes_on_where_it_stopped(tiny_options: l
     assert "3 runs." in table
 
 
+@pytest.mark.slow
 def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
     tiny_options: list[str], data: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_the_same_seed_gives_bit_equal_results(do: Do) -> None:
     assert do("bitfit", tasks=("day",), seeds=(1,))[0].curve[0].loss != first[0].curve[0].loss
 
 
+@pytest.mark.slow
 def test_two_processes_give_bit_equal_results(request_for: RequestFor, tmp_path: Path) -> None:
     records = []
     for name in ("first", "second"):
