@@ -1,6 +1,5 @@
 """The frozen ViT: it says what timm's model says, and tokens that a method adds never reach a head."""
 
-import pickle
 from copy import deepcopy
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from vits import pickled
 
 from petlbench.encoder import ViT
 
@@ -53,10 +53,6 @@ class Adding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return nn.functional.pad(self.block(tokens), (0, 0, 0, 5), value=self.value)
-
-
-def pickled(module: Any) -> Any:
-    return pickle.loads(pickle.dumps(module))
 
 
 def test_the_vector_is_what_timm_returns_without_a_classifier(model: VisionTransformer, images: Tensor) -> None:

@@ -1,7 +1,6 @@
 """HST: the values of the official code, the counts of its ledger, and the pyramid on any backbone."""
 
 import copy
-import pickle
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
-from vits import count
+from vits import count, pickled
 
 from petlbench import zoo
 from petlbench.encoder import ViT
@@ -213,7 +212,7 @@ def test_copies_and_pickles_give_the_same_features() -> None:
     images = torch.randn(2, 3, 64, 64)
     expected = encoder(images)
     assert torch.equal(copy.deepcopy(encoder)(images), expected)
-    assert torch.equal(pickle.loads(pickle.dumps(encoder))(images), expected)
+    assert torch.equal(pickled(encoder)(images), expected)
 
 
 def test_every_trained_weight_gets_a_finite_gradient_in_bfloat16() -> None:
