@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method
 from petlbench.recipe import MINI, Recipe
 
@@ -13,6 +13,7 @@ from petlbench.recipe import MINI, Recipe
 class FullFineTuning(Method):
     """Unfreezes the whole backbone."""
 
+    family = "reference"
     recipes = {
         "vtab": Recipe(
             source="KMnP/vpt (4410440) configs/base-finetune.yaml and src/solver/optimizer.py, whose AdamW always "
@@ -31,6 +32,6 @@ class FullFineTuning(Method):
     }
     grid = {"lr": (1e-4, 5e-4, 1e-3, 5e-3)}  # KMnP/vpt tune_vtab.py; its grid of decays has no effect with AdamW
 
-    def attach(self, vit: ViT) -> Encoder:
+    def attach(self, vit: ViT | Swin) -> Encoder:
         vit.requires_grad_(True)
         return vit

@@ -74,6 +74,7 @@ VTAB = {  # (learning rate, weight decay, stochastic depth): tasks
 class HST(Method):
     """Trains a hierarchical side network, the meta tokens that feed it, and the LayerNorms of the ViT's blocks."""
 
+    family = "side"
     paper = Paper(
         title="Hierarchical Side-Tuning for Vision Transformers",
         authors="Weifeng Lin and Ziheng Wu and Wentao Yang and Mingxin Huang and Jun Huang and Lianwen Jin",

@@ -14,17 +14,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.errors import InputError, unknown
 from petlbench.method import Method, Paper
 from petlbench.recipe import MINI, PETL_VIT
 from petlbench.surgery import replace
 
 LAYERS = {
-    "blocks.*.attn.qkv": ("q", "k", "v"),
-    "blocks.*.attn.proj": ("o",),
-    "blocks.*.mlp.fc1": ("fc1",),
-    "blocks.*.mlp.fc2": ("fc2",),
+    "**.blocks.*.attn.qkv": ("q", "k", "v"),
+    "**.blocks.*.attn.proj": ("o",),
+    "**.blocks.*.mlp.fc1": ("fc1",),
+    "**.blocks.*.mlp.fc2": ("fc2",),
 }
 """The linear layers of a block, each with the targets that its output consists of, in order."""
 
@@ -33,6 +33,7 @@ LAYERS = {
 class LoRA(Method):
     """Makes W + scale * B A of each target W, with A (rank, inputs) random and B (outputs, rank) zero at the start."""
 
+    family = "reparameterization"
     paper = Paper(
         title="LoRA: Low-Rank Adaptation of Large Language Models",
         authors="Edward J. Hu and Yelong Shen and Phillip Wallis and Zeyuan Allen-Zhu and Yuanzhi Li and Shean Wang "
@@ -42,6 +43,7 @@ class LoRA(Method):
         arxiv="2106.09685",
         code="microsoft/LoRA",
     )
+    printed = {"rank=8": 0.29}
     recipes = {
         "vtab": PETL_VIT,
         "mini": with_(MINI, lr=3e-3),
@@ -71,7 +73,7 @@ class LoRA(Method):
             if target not in valid:
                 raise unknown("target of lora", target, valid)
 
-    def attach(self, vit: ViT) -> Encoder:
+    def attach(self, vit: ViT | Swin) -> Encoder:
         for path, parts in LAYERS.items():
             adapted = [part for part in parts if part in self.targets]
             if adapted:

@@ -52,6 +52,7 @@ DEMO = "KMnP/vpt (4410440) demo.ipynb, with"
 class VPT(Method):
     """Gives every block (deep) its own prompts, or only the first block (shallow)."""
 
+    family = "prompt"
     paper = Paper(
         title="Visual Prompt Tuning",
         authors="Menglin Jia and Luming Tang and Bor-Chun Chen and Claire Cardie and Serge Belongie "

@@ -20,7 +20,7 @@ from petlbench._version import __version__
 if TYPE_CHECKING:
     from petlbench import backbone, zoo
     from petlbench.classification import Classification
-    from petlbench.encoder import Encoder, ViT
+    from petlbench.encoder import Encoder, Swin, ViT
     from petlbench.errors import InputError
     from petlbench.method import Method, Paper
     from petlbench.recipe import Recipe
@@ -37,6 +37,7 @@ _HOMES = {
     "Paper": "method",
     "Recipe": "recipe",
     "Suite": "suite",
+    "Swin": "encoder",
     "Task": "suite",
     "Trial": "trial",
     "ViT": "encoder",
@@ -57,6 +58,7 @@ __all__ = [
     "Paper",
     "Recipe",
     "Suite",
+    "Swin",
     "Task",
     "Trial",
     "ViT",

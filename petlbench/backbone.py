@@ -1,4 +1,4 @@
-"""Backbones by name: the embedded `mini` and every VisionTransformer of timm, with weights from timm or a file."""
+"""Backbones by name: the embedded `mini` and every ViT and Swin of timm, with weights from timm or a file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models import swin_transformer, vision_transformer
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from petlbench.encoder import ViT
+from petlbench.encoder import Swin, ViT
 from petlbench.errors import InputError, unknown
+from petlbench.method import Method
 from petlbench.run import Backbone
 
 MINI: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 6, "num_heads": 4}
 """Architecture of the embedded backbone: a standard VisionTransformer."""
 MINI_NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
-MODULES = ("vision_transformer", "deit")
-"""Modules of timm whose models are VisionTransformers."""
+MODULES = {"vision_transformer": "ViT", "deit": "ViT", "swin_transformer": "Swin"}
+"""Modules of timm whose models can be used, and what they are wrapped in."""
 
 PRETRAINED = "pretrained"
 """The weights that belong to the name: timm's own, or the ones in the package for `mini`."""
@@ -47,18 +50,19 @@ def describe(name: str, weights: str = PRETRAINED, image_size: int | None = None
     return Backbone(name=name, weights=weights, sha256=digest, image_size=size, mean=mean, std=std)
 
 
-def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, drop_path: float = 0.0) -> ViT:
-    """Build a frozen ViT.
+def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, drop_path: float = 0.0) -> ViT | Swin:
+    """Build a frozen backbone.
 
     `weights` is "pretrained", "random" or the path of a .safetensors, .pth/.bin (a state dict, also below "model" or
     "state_dict") or .npz file (Google's). Layouts that timm can convert are converted (OpenAI CLIP, MAE, DeiT, Google),
     classifiers are dropped, position embeddings are resized to `image_size`.
 
-    Raises InputError for an unknown name, for a name that is no VisionTransformer, for a file that cannot be read and
+    Raises InputError for an unknown name, for one that is neither ViT nor Swin, for a file that cannot be read and
     for weights of another architecture (naming the keys that do not fit).
     """
     size = image_size or _preprocessing(name)[0]
     options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path}
+    model: VisionTransformer | SwinTransformer
     if name == "mini":
         model = VisionTransformer(**{**MINI, "img_size": size, **options})
         for block in model.blocks:
@@ -71,12 +75,27 @@ def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, dr
         model = _create(name, pretrained=weights == PRETRAINED, img_size=size, **options)
     if weights not in (PRETRAINED, RANDOM):
         _load(model, Path(weights))
-    return ViT(model)
+    return ViT(model) if isinstance(model, VisionTransformer) else Swin(model)
 
 
 def names() -> list[str]:
-    """Every backbone that can be asked for by name: `mini`, then the VisionTransformers of timm."""
+    """Every backbone that can be asked for by name: `mini`, then those of timm."""
     return ["mini", *(name for module in MODULES for name in timm.list_models(module=module))]
+
+
+def kind(name: str) -> str:
+    """What a backbone is wrapped in, "ViT" or "Swin", without building it."""
+    plain = name.partition(".")[0]
+    return next((kind for module, kind in MODULES.items() if plain in timm.list_models(module=module)), "ViT")
+
+
+def require(method: type[Method], called: str, name: str) -> None:
+    """Raise InputError, naming the kinds that it supports, if a method cannot be built into a backbone."""
+    if kind(name) not in method.backbones():
+        raise InputError(
+            f"method {called} cannot be built into backbone {name}, a {kind(name)}; it supports: "
+            f"{', '.join(method.backbones())}"
+        )
 
 
 def _preprocessing(name: str) -> tuple[int, tuple[float, float, float], tuple[float, float, float]]:
@@ -85,7 +104,7 @@ def _preprocessing(name: str) -> tuple[int, tuple[float, float, float], tuple[fl
     plain, _, tag = name.partition(".")
     if plain not in names():
         if plain in timm.list_models():
-            raise InputError(f"backbone '{name}' is no VisionTransformer: see `petlbench list backbones`")
+            raise InputError(f"backbone '{name}' is neither ViT nor Swin: see `petlbench list backbones`")
         raise unknown("backbone", name, names())
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{plain}.*")]
     if tag and tag not in tags:
@@ -96,7 +115,7 @@ def _preprocessing(name: str) -> tuple[int, tuple[float, float, float], tuple[fl
     return config.input_size[-1], (red, green, blue), (red_std, green_std, blue_std)
 
 
-def _create(name: str, **options: Any) -> VisionTransformer:
+def _create(name: str, **options: Any) -> VisionTransformer | SwinTransformer:
     try:
         model = timm.create_model(name, **options)
     except Exception as error:
@@ -106,14 +125,14 @@ def _create(name: str, **options: Any) -> VisionTransformer:
             f"backbone '{name}': timm could not fetch its weights ({type(error).__name__}); "
             "fetch them once where there is a network, or pass --weights FILE or --weights random"
         ) from error
-    if not isinstance(model, VisionTransformer):
-        raise InputError(f"backbone '{name}' is a {type(model).__name__}, not a VisionTransformer")
+    if not isinstance(model, VisionTransformer | SwinTransformer):
+        raise InputError(f"backbone '{name}' is a {type(model).__name__}, neither ViT nor Swin")
     return model
 
 
-def _load(model: VisionTransformer, path: Path) -> None:
+def _load(model: VisionTransformer | SwinTransformer, path: Path) -> None:
     """Load a weights file of any supported layout; the model's own keys must all be there, and nothing else fit."""
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and isinstance(model, VisionTransformer):
         with _readable(path):
             model.load_pretrained(str(path))
         return
@@ -125,8 +144,9 @@ def _load(model: VisionTransformer, path: Path) -> None:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"--weights {path}: holds no state dict (names and tensors)")
     own = model.state_dict()
+    family = vision_transformer if isinstance(model, VisionTransformer) else swin_transformer
     with _readable(path):
-        state = checkpoint_filter_fn(dict(state), model)
+        state = family.checkpoint_filter_fn(dict(state), model)
     state = {
         key: value.float() for key, value in state.items() if not key.startswith(("head", "decoder", "mask_token"))
     }

@@ -9,21 +9,23 @@ import dataclasses
 from collections.abc import Callable
 from copy import deepcopy
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from petlbench import spec, zoo
-from petlbench.encoder import Encoder, ViT
+from petlbench import backbone, spec, zoo
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.errors import InputError
-from petlbench.method import Method
+from petlbench.method import Family, Method
 from petlbench.recipe import Recipe
 from petlbench.surgery import fold, trained, trained_state
 
 CLASSES = 2
+Make = Callable[..., ViT | Swin]
 
 
 def tiny_vit(**options: Any) -> ViT:
@@ -33,15 +35,22 @@ def tiny_vit(**options: Any) -> ViT:
     return ViT(VisionTransformer(**{**architecture, **options}))
 
 
-def gives_one_vector_per_image(method: Method) -> None:
-    encoder, images = _attach(method), _images(3)
+def tiny_swin(**options: Any) -> Swin:
+    """A frozen Swin of 4 stages of 2 blocks for 32 x 32 images, the second block of a stage with shifted windows."""
+    torch.manual_seed(0)
+    architecture: dict[str, Any] = {"img_size": 32, "patch_size": 2, "embed_dim": 16, "depths": (2, 2, 2, 2)}
+    return Swin(SwinTransformer(**{**architecture, "num_heads": (1, 2, 4, 8), "window_size": 4, **options}))
+
+
+def gives_one_vector_per_image(method: Method, make: Make = tiny_vit) -> None:
+    encoder, images = _attach(method, make), _images(3)
     vectors = encoder.eval()(images)
     _same("shape of the vectors", tuple(vectors.shape), (3, encoder.width))
     _close("an image's vector in a batch and alone", encoder(images[:1]), vectors[:1])
 
 
-def gives_a_pyramid_of_its_channels_and_strides(method: Method) -> None:
-    encoder = _attach(method).eval()
+def gives_a_pyramid_of_its_channels_and_strides(method: Method, make: Make = tiny_vit) -> None:
+    encoder = _attach(method, make).eval()
     maps = encoder.pyramid(_images(2))
     wanted = [(2, c, 32 // s, 32 // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)]
     _same("shapes of the pyramid", [tuple(each.shape) for each in maps], wanted)
@@ -56,8 +65,8 @@ def takes_any_size_of_image_the_backbone_takes(method: Method) -> None:
     _same("sizes of the pyramid at 64 x 32", [tuple(each.shape[-2:]) for each in maps], wanted)
 
 
-def trains_what_requires_a_gradient_and_nothing_else(method: Method) -> None:
-    encoder, head = _attach(method), _head(method)
+def trains_what_requires_a_gradient_and_nothing_else(method: Method, make: Make = tiny_vit) -> None:
+    encoder, head = _attach(method, make), _head(method, make)
     before = {name: value.clone() for name, value in encoder.named_parameters()}
     _train(encoder, head, steps=3)
     for name, value in encoder.named_parameters():
@@ -75,20 +84,20 @@ def learns(method: Method) -> None:
         )
 
 
-def folds_without_changing_its_outputs(method: Method) -> None:
-    encoder = _attach(method)
+def folds_without_changing_its_outputs(method: Method, make: Make = tiny_vit) -> None:
+    encoder = _attach(method, make)
     _disturb(encoder)
     encoder.eval()
     before = encoder(_images(2))
     _close("outputs before and after folding", fold(deepcopy(encoder))(_images(2)), before)
 
 
-def stores_only_what_it_trained_and_loads_it_again(method: Method) -> None:
-    encoder = _attach(method)
+def stores_only_what_it_trained_and_loads_it_again(method: Method, make: Make = tiny_vit) -> None:
+    encoder = _attach(method, make)
     _disturb(encoder)
     encoder.eval()
     state = trained_state(encoder)
-    fresh = _attach(method).eval()
+    fresh = _attach(method, make).eval()
     unknown = fresh.load_state_dict(state, strict=False).unexpected_keys
     _same("names that a fresh encoder does not know", list(unknown), [])
     _close("outputs of a fresh encoder with the stored weights", fresh(_images(2)), encoder(_images(2)))
@@ -117,6 +126,38 @@ def works_in_bfloat16(method: Method) -> None:
         raise AssertionError("under bfloat16 autocast the vectors are not finite")
 
 
+def compiles_without_changing_its_outputs(method: Method) -> None:
+    encoder = _attach(method).eval()
+    with torch.no_grad():
+        compiled = torch.compile(encoder, backend="eager")  # traces as every backend does, and generates no code
+        _close("outputs of the compiled encoder", compiled(_images(2)), encoder(_images(2)))
+
+
+def keeps_its_promises_on_a_swin_if_it_names_one(method: Method) -> None:
+    if "Swin" not in method.backbones():
+        return
+    for promise in (
+        gives_one_vector_per_image,
+        gives_a_pyramid_of_its_channels_and_strides,
+        trains_what_requires_a_gradient_and_nothing_else,
+        folds_without_changing_its_outputs,
+        stores_only_what_it_trained_and_loads_it_again,
+    ):
+        promise(method, tiny_swin)
+
+
+def has_as_many_weights_as_were_printed(method: Method) -> None:
+    kind = type(method)
+    for fields, millions in kind.printed.items():
+        made = spec.make(kind, spec.fields(fields), kind.__name__)
+        with torch.device("meta"):
+            encoder = made.attach(backbone.build("vit_base_patch16_224"))
+        count = sum(weight.numel() for weight in trained(encoder))
+        digits = len(f"{millions:.6f}".rstrip("0").partition(".")[2])
+        if abs(count / 1e6 - millions) > 0.5 * 10 ** -max(digits, 2):
+            raise AssertionError(f"({fields}) trains {count:,} weights of a ViT-B/16, printed are {millions} million")
+
+
 def has_fields_that_can_be_written_down(method: Method) -> None:
     kind = type(method)
     written = spec.label(kind.__name__, method)
@@ -125,6 +166,8 @@ def has_fields_that_can_be_written_down(method: Method) -> None:
 
 
 def says_where_it_comes_from(method: Method) -> None:
+    if getattr(method, "family", None) not in get_args(Family):
+        raise AssertionError(f"its family must be one of {', '.join(get_args(Family))}")
     for where, recipe in method.recipes.items():
         if not recipe.source or recipe.source == type(recipe).source:
             raise AssertionError(f"recipe '{where}' does not say where its values come from")
@@ -151,6 +194,9 @@ PROMISES: tuple[Callable[[Method], None], ...] = (
     attaches_equally_from_equal_seeds,
     survives_copying_and_pickling,
     works_in_bfloat16,
+    compiles_without_changing_its_outputs,
+    keeps_its_promises_on_a_swin_if_it_names_one,
+    has_as_many_weights_as_were_printed,
     has_fields_that_can_be_written_down,
     says_where_it_comes_from,
 )
@@ -161,14 +207,14 @@ def name(promise: Callable[[Method], None]) -> str:
     return promise.__name__.replace("_", " ")
 
 
-def _attach(method: Method, **options: Any) -> Encoder:
-    vit = tiny_vit(**options)
+def _attach(method: Method, make: Make = tiny_vit, **options: Any) -> Encoder:
+    vit = make(**options)
     torch.manual_seed(1)
     return method.attach(vit)
 
 
-def _head(method: Method) -> nn.Module:
-    width = _attach(method).width
+def _head(method: Method, make: Make = tiny_vit) -> nn.Module:
+    width = _attach(method, make).width
     torch.manual_seed(2)
     return nn.Linear(width, CLASSES)
 

@@ -1,4 +1,4 @@
-"""Encoders turn images into one vector or four maps; `ViT` is the frozen one that methods build on."""
+"""Encoders turn images into one vector or four maps; `ViT` and `Swin` are the frozen ones that methods build on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -104,3 +105,41 @@ class ViT(Encoder):
         taps = [(stage + 1) * self.depth // 4 for stage in range(4)]  # behind a quarter, half, ... of the blocks
         kept = {depth: self.map(tokens, images) for depth, tokens in enumerate(self.stream(images)) if depth in taps}
         return [kept[depth] for depth in taps]
+
+
+class Swin(Encoder):
+    """A timm SwinTransformer without its classifier.
+
+    Four stages of blocks, each on a map of half the size of the one before. Tokens are maps (B, rows, columns,
+    channels) all the way, there is no class token, and attention stays within windows: a token that a method adds has
+    no place to travel in. Modules that act on every position alike fit in as they fit into a ViT.
+    """
+
+    def __init__(self, model: SwinTransformer) -> None:
+        super().__init__()
+        model.reset_classifier(0)
+        self.model = model
+        """The timm model. The names of its modules are what `replace` matches, such as "layers.*.blocks.*.attn.qkv"."""
+        self.width = model.num_features
+        embedding: Any = model.patch_embed
+        self.patch: int = embedding.patch_size[0]
+        first, second, third, fourth = model.feature_info
+        self.channels = (first["num_chs"], second["num_chs"], third["num_chs"], fourth["num_chs"])
+        self.strides = (first["reduction"], second["reduction"], third["reduction"], fourth["reduction"])
+        self.requires_grad_(False)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of all stages, first to last."""
+        stages: Any = self.model.layers
+        return [block for stage in stages for block in stage.blocks]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.forward_head(self.model.forward_features(images), pre_logits=True)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        maps, tokens = [], self.model.patch_embed(images)
+        for stage in self.model.layers:
+            tokens = stage(tokens)
+            maps.append(tokens.permute(0, 3, 1, 2))
+        return maps

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from petlbench.recipe import Recipe
 
 if TYPE_CHECKING:
-    from petlbench.encoder import Encoder, ViT
+    from petlbench.encoder import Encoder
     from petlbench.trial import Trial
+
+Family = Literal["reference", "selective", "prompt", "adapter", "reparameterization", "side", "mixed"]
+"""What a method does to a backbone: nothing new (the ends of the scale), train some of its weights, add tokens, add
+modules to its blocks, add to its weights (and fold), run a network beside it, or several of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,11 @@ class Method(ABC):
 
     paper: ClassVar[Paper | None] = None
     """The paper that introduced it; None for folklore such as linear probing."""
+    family: ClassVar[Family]
+    """The shelf of the zoo it stands on."""
+    printed: ClassVar[Mapping[str, float]] = {}
+    """Millions of trained weights on ViT-B/16, without the head, as publications print them, by the fields they hold
+    for: {"rank=8": 0.29}. Only figures that the exact count rounds to; "" stands for the defaults."""
     recipes: ClassVar[Mapping[str, Recipe]] = {}
     """Published settings by "suite" or "suite/task", each with its source."""
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
@@ -59,15 +70,22 @@ class Method(ABC):
     """Epochs between the evaluations of the test split, of which official code prints the best; for `paper` only."""
 
     @abstractmethod
-    def attach(self, vit: ViT) -> Encoder:
-        """Build the method into a frozen ViT and return the encoder to use.
+    def attach(self, vit: Any) -> Encoder:
+        """Build the method into a frozen backbone and return the encoder to use.
 
-        Whatever parameter requires a gradient afterwards is trained.
+        Whatever parameter requires a gradient afterwards is trained. The annotation of `vit` says which backbones a
+        method can be built into: `ViT`, or `ViT | Swin`.
         """
 
     def fit(self, trial: Trial) -> None:
         """Train. Override only for an algorithm with phases, such as train, prune, rewind, train."""
         trial.fit()
+
+    @classmethod
+    def backbones(cls) -> tuple[str, ...]:
+        """The kinds of backbone that the annotation of `attach` names: "ViT", "Swin", or both."""
+        _, vit, *_ = inspect.signature(cls.attach).parameters.values()
+        return tuple(kind for kind in ("ViT", "Swin") if re.search(rf"\b{kind}\b", str(vit.annotation))) or ("ViT",)
 
     def recipe(self, suite: str, task: str) -> Recipe:
         """The published settings for a task: its own, else its suite's, else the defaults of `Recipe`."""

@@ -15,6 +15,8 @@ from petlbench.recipe import Recipe
 def optimizer_for(encoder: nn.Module, head: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser over whatever requires a gradient, in groups by learning rate and decay, highest rate first."""
     named = [(name, weight) for part in (encoder, head) for name, weight in part.named_parameters()]
+    if recipe.layer_decay != 1 and any(STAGE.search(name) for name, _ in named):
+        raise InputError(f"--recipe layer_decay={recipe.layer_decay}: for plain ViTs only, this backbone has stages")
     depth = 1 + max((int(found[1]) for name, _ in named if (found := BLOCK.search(name))), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in named:
@@ -55,6 +57,7 @@ class Schedule:
 
 
 BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+STAGE = re.compile(r"(?:^|\.)layers\.(\d+)\.blocks\.")
 EMBEDDING = re.compile(r"(?:^|\.)(?:patch_embed|cls_token|reg_token|pos_embed|norm_pre)\b")
 LAST_NORM = re.compile(r"(?:^|\.)model\.norm\.")
 

@@ -92,6 +92,7 @@ def plan(request: Request, progress: Callable[[str], None] = lambda text: None) 
     request = dataclasses.replace(request, overrides={name: getattr(checked, name) for name in request.overrides})
     backbone, normalization = _backbone(request)
     for each, method in methods:  # before any data are made
+        backbones.require(type(method), each.name, request.backbone)
         search.space(method, ())
         for task in tasks if request.protocol == "paper" else ():
             _published(method, each, request.suite, task)

@@ -16,6 +16,7 @@ from petlbench.run import Job
 NUMERIC = (
     "petlbench.augment",
     "petlbench.backbone",
+    "petlbench.blocks",
     "petlbench.cached",
     "petlbench.classification",
     "petlbench.encoder",

@@ -81,7 +81,7 @@ class Suite(ABC):
 
     @abstractmethod
     def score(self, outputs: Any, targets: Any) -> Iterator[tuple[str, float]]:
-        """Yield (metric, value in percent) for the outputs over a whole split; `Task.metric` is among them."""
+        """Yield (metric, value in percent) for the outputs over a whole split; `Task.metric` comes first."""
 
     def task(self, name: str) -> Task:
         """The task of that name. Raises InputError with the nearest names."""

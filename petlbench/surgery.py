@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
-from petlbench.encoder import ViT
+from petlbench.encoder import Swin, ViT
 
 
 def replace(root: nn.Module, pattern: str, make: Callable[[Any], nn.Module]) -> None:
     """Replace every module whose path matches by `make(module)`.
 
-    A `*` stands for exactly one part of the path: `replace(vit, "blocks.*.attn.qkv", LoRALinear)`. In a `ViT` the
-    paths are those of the timm model. A pattern without a match raises LookupError, so a typing error cannot
-    leave a backbone untouched.
+    A `*` stands for exactly one part of the path, `**` for any number of parts: "blocks.*.attn.qkv" fits a ViT,
+    "**.blocks.*.attn.qkv" a ViT and a Swin. In both, the paths are those of the timm model. A pattern without a match
+    raises LookupError, so a typing error cannot leave a backbone untouched.
     """
-    root = root.model if isinstance(root, ViT) else root
+    root = root.model if isinstance(root, ViT | Swin) else root
     paths = [path for path, _ in root.named_modules() if path and _matches(path, pattern)]
     if not paths:
         raise LookupError(f"no module of {type(root).__name__} matches '{pattern}'")
@@ -28,8 +29,12 @@ def replace(root: nn.Module, pattern: str, make: Callable[[Any], nn.Module]) -> 
 
 
 def _matches(path: str, pattern: str) -> bool:
-    parts, wanted = path.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))
+    wanted = pattern.split(".")
+    parts = ["[^.]+" if part == "*" else re.escape(part) for part in wanted if part != "**"]
+    anywhere = wanted[0] == "**"
+    if "**" in wanted[1:]:
+        raise LookupError(f"in '{pattern}', ** may only stand at the start")
+    return re.fullmatch(("(.+\\.)?" if anywhere else "") + "\\.".join(parts), path) is not None
 
 
 def fold(root: nn.Module) -> nn.Module:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy, deepcopy
 from typing import Any, Protocol
 
 import torch
@@ -73,6 +73,7 @@ class Trial:
         images, labels = train.all()
         self.images, self.labels = images.to(device), labels.to(device)
         self._normalize = Normalize(backbone).to(device)
+        self._seed = seed
         self._order = torch.Generator().manual_seed(seed)
         self._seeds = random.Random(seed)
         self._size = backbone.image_size
@@ -121,6 +122,27 @@ class Trial:
         with self._autocast(self.recipe):
             return self.suite.loss(self.head(self.encoder(images)), targets, self.recipe.label_smoothing)
 
+    def split(self) -> tuple[Trial, Trial]:
+        """Two trials over the same networks: one on four fifths of the training images, one on the fifth left over.
+
+        For a method that has to choose something, such as what to prune, which it may not do by the test split. The
+        fifth is drawn with the seed, so it is the same one each time.
+        """
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(self._seed))
+        held = len(order) // 5
+        parts = []
+        for index in (order[held:], order[:held]):
+            part = copy(self)
+            part.__dict__.pop("_vectors", None)  # those are of all images
+            part.images, part.labels = self.images[index.to(self.device)], self.labels[index.to(self.device)]
+            parts.append(part)
+        return parts[0], parts[1]
+
+    def score(self) -> float:
+        """The task's metric, in percent, of the networks as they are now over the trial's own images."""
+        parts = zip(self.images.split(EVAL_BATCH), self.labels.split(EVAL_BATCH), strict=True)
+        return next(self.suite.score(*self._outputs(parts)))[1]
+
     def state(self) -> dict[str, Any]:
         """A copy of both networks' weights, for `restore`."""
         return deepcopy({"encoder": self.encoder.state_dict(), "head": self.head.state_dict()})
@@ -130,17 +152,20 @@ class Trial:
         self.encoder.load_state_dict(state["encoder"])
         self.head.load_state_dict(state["head"])
 
-    @torch.inference_mode()
     def outputs(self, data: Images) -> tuple[Tensor, Tensor]:
         """What the networks, in evaluation mode, say of every image of a split, and the labels; both on the CPU."""
+        return self._outputs(data.chunks())
+
+    @torch.inference_mode()
+    def _outputs(self, chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         self.encoder.eval()
         self.head.eval()
         outputs, labels = [], []
-        for images, targets in data.chunks():
+        for images, targets in chunks:
             for part in images.split(EVAL_BATCH):
                 with self._autocast(self.recipe):
                     outputs.append(self.head(self.encoder(self._normalize(part.to(self.device)))).float().cpu())
-            labels.append(targets)
+            labels.append(targets.cpu())
         return torch.cat(outputs), torch.cat(labels)
 
     def _backward(

@@ -174,7 +174,7 @@ def test_images_are_prepared_as_the_backbone_was_pre_trained(name: str, mean: fl
             "vit_base_patch16_224.augreg_in22k",
             "unknown weights of backbone vit_base_patch16_224: 'augreg_in22k': did you mean augreg_in21k",
         ),
-        ("swin_base_patch4_window7_224", "is no VisionTransformer"),
+        ("resnet50", "backbone 'resnet50' is neither ViT nor Swin"),
     ],
 )
 def test_an_unknown_backbone_is_refused_with_the_nearest(name: str, said: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from petlbench import contract, zoo
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method
 from petlbench.recipe import Recipe
 from petlbench.surgery import replace
@@ -86,6 +86,8 @@ class FoldsWrong(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Breaks(Method):
+    family = "adapter"
+
     encoder: str
 
     def attach(self, vit: ViT) -> Encoder:
@@ -100,6 +102,35 @@ class Breaks(Method):
 class WithoutSource(Breaks):
     recipes = {"mini": Recipe(epochs=3)}
     encoder: str = "Wrapped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnAnUnknownShelf(Breaks):
+    family = "magic"  # type: ignore[assignment]
+    encoder: str = "Wrapped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintsAnotherCount(Breaks):
+    printed = {"": 0.1}
+    encoder: str = "Wrapped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldsWrongOnASwin(Breaks):
+    encoder: str = ""
+
+    def attach(self, vit: ViT | Swin) -> Encoder:
+        replace(vit, "**.blocks.*.attn.qkv", FoldsWrong)
+        return vit
+
+
+class CompilesWrong(Wrapped):
+    """Says something else while it is traced."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.vit(images)
+        return vectors + torch.compiler.is_compiling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +151,14 @@ def broken() -> Iterator[tuple[Method, Callable[[Method], None], str]]:
     yield Breaks(encoder="FoldsWrong"), contract.folds_without_changing_its_outputs, "before and after folding"
     yield Breaks(encoder="Forgets"), contract.stores_only_what_it_trained_and_loads_it_again, "with the stored weights"
     yield Breaks(encoder="Forgets"), contract.survives_copying_and_pickling, "deep copy"
+    yield (
+        Breaks(encoder="CompilesWrong"),
+        contract.compiles_without_changing_its_outputs,
+        "compiled encoder differ by 1",
+    )
+    yield FoldsWrongOnASwin(), contract.keeps_its_promises_on_a_swin_if_it_names_one, "before and after folding"
+    yield PrintsAnotherCount(), contract.has_as_many_weights_as_were_printed, "trains 0 weights of a ViT-B/16"
+    yield OnAnUnknownShelf(), contract.says_where_it_comes_from, "family must be one of reference, selective"
     yield WithoutSource(), contract.says_where_it_comes_from, "recipe 'mini' does not say"
     yield UnknownSuite(), contract.says_where_it_comes_from, "did you mean mini"
 

@@ -159,7 +159,11 @@ def test_costs_are_measured_once_per_method_and_backbone(request_for: RequestFor
             {"backbone": "vit_base_patch16_22"},
             "unknown backbone 'vit_base_patch16_22': did you mean vit_base_patch16_224",
         ),
-        ({"backbone": "resnet50"}, "backbone 'resnet50' is no VisionTransformer"),
+        ({"backbone": "resnet50"}, "backbone 'resnet50' is neither ViT nor Swin"),
+        (
+            {"methods": "lora,hst", "backbone": "swin_tiny_patch4_window7_224"},
+            "method hst cannot be built into backbone swin_tiny_patch4_window7_224, a Swin; it supports: ViT",
+        ),
         ({"weights": "nowhere.safetensors"}, "--weights nowhere.safetensors: No such file or directory"),
         ({"data_root": Path("nowhere")}, "--data-root nowhere: no such folder"),
         ({"data_root": None}, "its images do not come with petlbench, say where they are: --data-root DIR"),

@@ -44,7 +44,7 @@ def test_the_method_of_the_readme_keeps_every_promise(promise: object, tmp_path:
 
 
 def test_the_readme_counts_right() -> None:
-    numbers = {11: "Eleven", 12: "twelve"}
+    numbers = {11: "Eleven", 15: "fifteen"}
     assert f"{numbers[len(zoo.suite('mini').tasks)]} small tasks" in README
     assert f"the {numbers[len(contract.PROMISES)]} promises" in README
 

@@ -5,6 +5,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from petlbench import contract
 from petlbench.encoder import ViT
 from petlbench.surgery import fold, replace, trained, trained_state
 
@@ -51,6 +52,16 @@ def test_a_star_stands_for_exactly_one_part_of_a_path(vit: ViT) -> None:
         replace(vit, "blocks.*.qkv", Doubled)
     with pytest.raises(LookupError):
         replace(vit, "*.attn.proj.linear", Doubled)
+
+
+def test_two_stars_at_the_start_stand_for_any_number_of_parts(vit: ViT) -> None:
+    swin = contract.tiny_swin()
+    replace(vit, "**.blocks.*.attn.qkv", Doubled)
+    replace(swin, "**.blocks.*.attn.qkv", Doubled)
+    assert doubled(vit) == [f"model.blocks.{depth}.attn.qkv" for depth in range(3)]
+    assert doubled(swin) == [f"model.layers.{stage}.blocks.{i}.attn.qkv" for stage in range(4) for i in range(2)]
+    with pytest.raises(LookupError, match="may only stand at the start"):
+        replace(vit, "blocks.**.qkv", Doubled)
 
 
 def test_a_pattern_without_a_match_is_an_error_that_names_it(vit: ViT) -> None:

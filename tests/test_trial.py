@@ -238,6 +238,26 @@ def test_a_state_can_be_restored(make: Callable[..., Trial]) -> None:
     assert trial.loss((images, labels)).item() == before
 
 
+def test_a_split_holds_out_a_fifth_of_the_training_images_the_same_one_each_time(make: Callable[..., Trial]) -> None:
+    trial = make()
+    (train, held), (again, _) = trial.split(), trial.split()
+    assert (len(train.labels), len(held.labels)) == (26, 6)
+    assert torch.equal(train.images, again.images)
+    parts = torch.cat([train.images, held.images]).flatten(1)
+    assert torch.equal(parts.unique(dim=0), trial.images.flatten(1).unique(dim=0))
+    assert train.encoder is held.encoder is trial.encoder
+
+
+def test_training_on_a_part_trains_the_whole_trial_and_is_scored_on_the_other(make: Callable[..., Trial]) -> None:
+    trial = make(with_(PLAIN, epochs=20, lr=0.01))
+    train, held = trial.split()
+    before = held.score()
+    train.fit()
+    assert held.score() > before
+    assert held.score() == 100.0
+    assert len(trial.curve) == 20
+
+
 def test_pixels_are_normalised_as_in_pre_training() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     assert Normalize(MINI)(images)[:, 0, 0, 0].tolist() == [-2.0, 2.0]  # (x - 0.5) / 0.25

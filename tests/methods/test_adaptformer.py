@@ -74,7 +74,7 @@ def test_bfloat16_autocast_trains(images: Tensor) -> None:
 
 
 def test_blocks_that_norm_behind_their_branches_are_refused() -> None:
-    with pytest.raises(InputError, match=r"ResPostBlock, valid: Block"):
+    with pytest.raises(InputError, match=r"of type ResPostBlock, .*valid: Block"):
         AdaptFormer().attach(small(block_fn=ResPostBlock))
 
 
