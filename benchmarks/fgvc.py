@@ -18,7 +18,8 @@ class FGVC(Classification):
     """Reads the original folders with VPT's lists train.json, val.json and test.json beside the images.
 
     The final training sees train and val. Train and val together are the official training sets (5,994; 23,929; 2,040;
-    12,000; 8,144 images). Images are squashed to a square as in every suite here; VPT and HST crop and augment them.
+    12,000; 8,144 images). The network sees the middle of an image, its shorter side resized to 8/7 of the input
+    size; random crops and flips, with which VPT and HST train, are fields of the recipe and are taken from that middle.
     """
 
     paper = Paper(
@@ -29,6 +30,7 @@ class FGVC(Classification):
         arxiv="2203.12119",
         code="KMnP/vpt",
     )
+    resize = "crop"
     source = (
         "each data set has its own home page, train.json, val.json and test.json are linked from the README "
         "of KMnP/vpt on GitHub; put them so that DIR/CUB_200_2011/train.json and images/ exist (docs/data.md)"

@@ -1,4 +1,4 @@
-"""Decoded images kept as one memory-mapped array per split and size, so that the second run reads no image.
+"""Decoded images kept as one memory-mapped array per split and framing, so that the second run reads no image.
 
 A cache never outlives its data: its name holds a SHA-256 over the path, length and times of change of every image file
 and over the labels, so an image that was replaced leads to another name and is decoded again. It carries the digest of
@@ -24,6 +24,7 @@ import platformdirs
 
 from petlbench.errors import InputError
 from petlbench.files import write
+from petlbench.framing import Framing
 
 VERSION = 1
 """Rises when the same images would be decoded into other values."""
@@ -72,13 +73,15 @@ class Kept:
 class Cache:
     """Where a split is kept once it has been decoded: beside its data, or in the user's cache if that is read-only."""
 
-    def __init__(self, folder: Path, split: str, size: int, files: Iterable[Path], labels: Iterable[int]) -> None:
+    def __init__(
+        self, folder: Path, split: str, framing: Framing, files: Iterable[Path], labels: Iterable[int]
+    ) -> None:
         self._folder = folder
-        self._stem = f"{split}-{size}-bicubic"
+        self._stem = f"{split}-{framing}"
         self._name = f"{self._stem}-{_signature(folder, files, labels)}"
 
     def find(self) -> Kept | None:
-        """What is kept for exactly these files, labels and size; None if nothing whole is."""
+        """What is kept for exactly these files, labels and framing; None if nothing whole is."""
         for place in self._places():
             file, manifest = place / f"{self._name}.npy", place / f"{self._name}.json"
             try:

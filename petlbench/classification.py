@@ -12,6 +12,7 @@ from torch.nn import functional
 from petlbench import folder, layouts
 from petlbench.cached import Cache
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 from petlbench.suite import Suite, Task
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ class Classification(Suite):
     def fingerprint(self, task: Task, data: Path, progress: Callable[[str], None]) -> str:
         return folder.fingerprint(data, lambda split: self.listing(task, split, data), progress)
 
-    def data(self, task: Task, split: str, data: Path, image_size: int) -> folder.Images:
+    def data(self, task: Task, split: str, data: Path, framing: Framing) -> folder.Images:
         listing = self.listing(task, split, data)
-        return folder.Images(listing, image_size, Cache(data, split, image_size, listing.images, listing.labels))
+        return folder.Images(listing, framing, Cache(data, split, framing, listing.images, listing.labels))
 
     def _hint(self) -> str:
         return f"; {self.source}" if self.source else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,16 @@ from petlbench.record import Record
 
 if TYPE_CHECKING:
     from petlbench.engines.local import Result, Work
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """Something to tell progress to: one line that changes on a terminal, a line for each text elsewhere."""
+    if not console.is_terminal:
+        yield lambda text: console.print(text, style="dim", highlight=False, soft_wrap=True)
+        return
+    with console.status("planning") as status:
+        yield status.update
 
 
 class ProgressDisplay:

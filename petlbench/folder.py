@@ -25,6 +25,7 @@ from torch import Tensor
 from petlbench.cached import Cache
 from petlbench.errors import InputError
 from petlbench.files import write
+from petlbench.framing import Framing
 
 BOTH = "train800val200"
 SPLITS = ("train800", "val200", BOTH, "test")
@@ -136,14 +137,14 @@ def inside(folder: Path, name: str, where: str) -> Path:
 class Images:
     """A split as tensors: images (B, 3, size, size) uint8 and labels (B,) int64.
 
-    Images of another size are squashed to size x size, bicubic, as VTAB prescribes. While it decodes, it takes the
-    digest of every image it has seen, so a run can tell whether the pixels were those it was planned for. With a cache,
-    what was decoded once is read from there the next time, with the digest that was taken then.
+    While it decodes, it takes the digest of every image it has seen, so a run can tell whether the pixels were those it
+    was planned for. With a cache, what was decoded once is read from there the next time, with the digest that was
+    taken then.
     """
 
-    def __init__(self, listing: Listing, size: int, cache: Cache | None = None) -> None:
+    def __init__(self, listing: Listing, framing: Framing, cache: Cache | None = None) -> None:
         self.listing = listing
-        self.size = size
+        self.framing = framing
         self.labels = torch.tensor(listing.labels)
         self._digests: list[bytes | None] = [None] * len(listing)
         self._cache = cache
@@ -160,7 +161,7 @@ class Images:
             for start, pixels in kept.chunks():
                 yield torch.from_numpy(pixels), self.labels[start : start + len(pixels)]
             return
-        writer = self._cache.writer((len(self), 3, self.size, self.size)) if self._cache else None
+        writer = self._cache.writer((len(self), 3, self.framing.size, self.framing.size)) if self._cache else None
         try:
             for start, pixels in self._decoded():
                 if writer is not None:
@@ -176,7 +177,7 @@ class Images:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(self), CHUNK):
                 index = range(start, min(start + CHUNK, len(self)))
-                decoded = list(pool.map(lambda i: decode(self.listing, i, self.size), index))
+                decoded = list(pool.map(lambda i: decode(self.listing, i, self.framing), index))
                 for i, (digest, _) in zip(index, decoded, strict=True):
                     self._digests[i] = digest
                 pixels = np.stack([pixels for _, pixels in decoded])
@@ -196,15 +197,15 @@ class Images:
         return self._digest or total(self.listing.labels, self._digests)
 
 
-def decode(listing: Listing, index: int, size: int) -> tuple[bytes, np.ndarray]:
-    """Digest of the pixels, and the pixels (size, size, 3) uint8. Raises InputError that names an unreadable file."""
+def decode(listing: Listing, index: int, framing: Framing) -> tuple[bytes, np.ndarray]:
+    """Digest of the original pixels, and the framed pixels (size, size, 3) uint8.
+
+    Raises InputError that names an unreadable file.
+    """
     try:
         with listing.image(index) as file:
             image = file.convert("RGB")  # reads the pixels, so a truncated file raises here
-            digest = pixel_digest(image)
-            if image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BICUBIC)
-            return digest, np.asarray(image)
+            return pixel_digest(image), np.asarray(framing(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise InputError(f"{listing.images[index]}: not a readable image: {error}") from error
 
@@ -248,7 +249,7 @@ def digests(folder: Path, read: Read, progress: Callable[[str], None] = lambda t
     if known is not None:
         return known
     progress(f"taking the fingerprint of {folder.name}")
-    found = {split: _digest(read(split)) for split in (BOTH, "test")}
+    found = {split: _digest(read(split), progress) for split in (BOTH, "test")}
     if not keep_digests(folder, found):
         progress(f"{folder} cannot be written, so its fingerprint is taken anew each time")
     return found
@@ -277,10 +278,13 @@ def known_digests(folder: Path) -> dict[str, str] | None:
     return {split: str(digest) for split, digest in found.items()}
 
 
-def _digest(listing: Listing) -> str:
-    images = Images(listing, size=1)
-    for _ in images.chunks():
-        pass
+def _digest(listing: Listing, progress: Callable[[str], None]) -> str:
+    images, done = Images(listing, Framing(1)), 0
+    step = max(5_000, len(listing) // 10)
+    for _, labels in images.chunks():
+        done += len(labels)
+        if done // step > (done - len(labels)) // step:
+            progress(f"{listing.file.parent.name}/{listing.file.stem}: {done:,} of {len(listing):,} images read")
     return images.digest()
 
 

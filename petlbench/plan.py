@@ -18,6 +18,7 @@ from petlbench import provenance, search, spec, zoo
 from petlbench.cost import CostJob
 from petlbench.engines import local
 from petlbench.errors import InputError
+from petlbench.framing import Interpolation, Resize
 from petlbench.method import Method
 from petlbench.recipe import Recipe
 from petlbench.record import Record
@@ -60,6 +61,9 @@ class Request:
     trials: int = search.TRIALS
     """Settings that every method may try on a task, under `tuned`."""
     normalization: Normalization = "backbone"
+    resize: Resize | None = None
+    """None for the suite's own."""
+    interpolation: Interpolation = "bicubic"
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of `Recipe` that replace the method's own."""
     device: str = "cpu"
@@ -90,6 +94,8 @@ def plan(request: Request, progress: Callable[[str], None] = lambda text: None) 
     methods = [(each, spec.make(zoo.method(each.name), each.fields, f"method {each.name}")) for each in request.methods]
     checked = spec.make(Recipe, request.overrides, "--recipe")  # `lr=1` is `lr=1.0`, or it would be another run
     request = dataclasses.replace(request, overrides={name: getattr(checked, name) for name in request.overrides})
+    if checked.precision == "fp16" and request.device == "cpu":
+        raise InputError("--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32")
     backbone, normalization = _backbone(request)
     for each, method in methods:  # before any data are made
         backbones.require(type(method), each.name, request.backbone)
@@ -176,6 +182,8 @@ class Cell:
             data=self.fingerprint,
             protocol=request.protocol,
             normalization=self.normalization,
+            resize=request.resize or zoo.suite(request.suite).resize,
+            interpolation=request.interpolation,
             seed=seed,
             label=label,
             overrides=_written(request.overrides),

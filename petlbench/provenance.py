@@ -22,6 +22,7 @@ NUMERIC = (
     "petlbench.encoder",
     "petlbench.flops",
     "petlbench.folder",
+    "petlbench.framing",
     "petlbench.layouts",
     "petlbench.measure",
     "petlbench.meters",

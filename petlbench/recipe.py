@@ -92,6 +92,8 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("flip", "erasing", "mix_probability", "mix_switch", "label_smoothing"):
             self._require(name, 0 <= getattr(self, name) <= 1, "must lie in 0..1")
+        odd = self.mixes and self.batch_size % 2 == 1
+        self._require("batch_size", not odd, "mixup and cutmix pair the images of a batch, make it even")
         self._require("drop_path", 0 <= self.drop_path < 1, "must be at least 0 and below 1")
         self._require("layer_decay", 0 < self.layer_decay <= 1, "must be above 0 and at most 1")
         if self.crop_scale is not None:

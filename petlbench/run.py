@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from petlbench.framing import Framing, Interpolation, Resize
 from petlbench.recipe import Recipe
 
 Protocol = Literal["fixed", "tuned", "paper"]
@@ -73,6 +74,9 @@ class Run:
     protocol: Protocol = "fixed"
     normalization: Normalization = "backbone"
     """The name of the normalisation in `backbone`."""
+    resize: Resize = "squash"
+    """How images become square."""
+    interpolation: Interpolation = "bicubic"
     train: Literal["train800", "train800val200"] = "train800val200"
     """Split that is trained on."""
     score: Literal["val200", "test"] = "test"
@@ -92,6 +96,11 @@ class Run:
         """Identity: 12 hexadecimal digits of the SHA-256 over all fields but the labels."""
         identity = {name: value for name, value in msgspec.to_builtins(self).items() if name not in LABELS}
         return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12]
+
+    @property
+    def framing(self) -> Framing:
+        """What is done to each image of the task before anything else."""
+        return Framing(self.backbone.image_size, self.resize, self.interpolation)
 
     @property
     def is_trial(self) -> bool:

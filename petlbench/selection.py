@@ -16,7 +16,18 @@ from petlbench.record import Record
 from petlbench.run import Run
 from petlbench.spec import Spec
 
-AXES = ["method", "backbone", "weights", "image_size", "normalization", "protocol", "trials", "overrides"]
+AXES = [
+    "method",
+    "backbone",
+    "weights",
+    "image_size",
+    "normalization",
+    "resize",
+    "interpolation",
+    "protocol",
+    "trials",
+    "overrides",
+]
 """What tells the rows of a table of scores apart.
 
 `method` is the label, as in "vpt(tokens=50)", and `trials` the budget of a search.
@@ -92,6 +103,8 @@ def axes(record: Record | Cost) -> dict[str, Any]:
     if isinstance(made, Run):
         found |= {
             "normalization": made.normalization,
+            "resize": made.resize,
+            "interpolation": made.interpolation,
             "protocol": made.protocol,
             "trials": str(made.search.trials) if made.search else "",
             "overrides": made.overrides,

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from petlbench.framing import Resize
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from petlbench.encoder import Encoder
     from petlbench.folder import Images
+    from petlbench.framing import Framing
     from petlbench.method import Paper
 
 
@@ -43,6 +46,8 @@ class Suite(ABC):
 
     paper: ClassVar[Paper | None] = None
     tasks: ClassVar[tuple[Task, ...]] = ()
+    resize: ClassVar[Resize] = "squash"
+    """How its images become square, unless another way is asked for."""
     source: ClassVar[str] = ""
     """What to fetch, from where, and where to put it: the end of the message that says data are missing."""
 
@@ -64,7 +69,7 @@ class Suite(ABC):
         """Identity of the images and labels in a task's folder; `progress` is told what takes time."""
 
     @abstractmethod
-    def data(self, task: Task, split: str, data: Path, image_size: int) -> Images:
+    def data(self, task: Task, split: str, data: Path, framing: Framing) -> Images:
         """A split of the task by its name in VTAB-1K, whatever the suite's own files call it.
 
         "train800" and "val200" are to choose hyper-parameters with, "train800val200" is both, for the final training,

@@ -203,6 +203,8 @@ def _caption(found: Scores, axes: DataFrame) -> str:
         "weights": "{} weights",
         "image_size": "{} pixels",
         "normalization": "pixels normalised as {}",
+        "resize": "resize {}",
+        "interpolation": "{} interpolation",
     }
     tasks = sum(not is_mean(column) for column in found.columns)
     said = [text.format(common[name]) for name, text in facts.items() if common.get(name, "") not in ("", "backbone")]

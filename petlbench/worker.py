@@ -122,7 +122,7 @@ class _Attempt:
             encoder = method.attach(vit)
             head = suite.head(encoder, task)
         with self._timed("data"):
-            train = suite.data(task, run.train, folder, size)
+            train = suite.data(task, run.train, folder, run.framing)
             watch = _Watch(job, suite, self.report) if run.evaluate_every else None
             options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": watch or self.report}
             self.trial = trial = Trial(encoder, head, suite, run.recipe, train, run.backbone, **options)
@@ -131,7 +131,7 @@ class _Attempt:
                 watch.trial = trial
             method.fit(trial)
         with self._timed("score"):  # the first and, but for `paper`, only time that anything reads the test split
-            test = suite.data(task, run.score, folder, size)
+            test = suite.data(task, run.score, folder, run.framing)
             outputs, labels = trial.outputs(test)
             self.scores = dict(suite.score(outputs, labels))
         if watch:
@@ -184,7 +184,7 @@ class _Watch:
         run = job.run
         self.suite, self.report, self.every = suite, report, run.evaluate_every
         self.task = suite.task(run.task)
-        self.test = suite.data(self.task, "test", Path(job.data), run.backbone.image_size)
+        self.test = suite.data(self.task, "test", Path(job.data), run.framing)
         self.trial: Trial | None = None
         self.best = -math.inf
         self.seconds = 0.0

@@ -9,11 +9,12 @@ import torch
 from petlbench import cli
 from petlbench.data import bench
 from petlbench.folder import Images
+from petlbench.framing import Framing
 
 
 def test_both_ways_read_the_same_pixels(tmp_path: Path) -> None:
     listing = bench.write(tmp_path, images=5, size=40)
-    images, labels = Images(listing, 24).all()
+    images, labels = Images(listing, Framing(24)).all()
     for index, (image, label) in enumerate(bench._Files(listing, 24)[i] for i in range(5)):
         assert torch.equal(image, images[index])
         assert label == labels[index]

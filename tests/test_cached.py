@@ -12,6 +12,7 @@ from PIL import Image
 
 from petlbench import cached, folder, zoo
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 
 SUITE = zoo.suite(str(Path(__file__).parent / "tiny.py"))()
 DAY = SUITE.task("day")
@@ -28,9 +29,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The indices of the images that were decoded."""
     seen: list[int] = []
 
-    def spy(listing: folder.Listing, index: int, size: int) -> tuple[bytes, np.ndarray]:
+    def spy(listing: folder.Listing, index: int, framing: Framing) -> tuple[bytes, np.ndarray]:
         seen.append(index)
-        return decode(listing, index, size)
+        return decode(listing, index, framing)
 
     decode = folder.decode
     monkeypatch.setattr(folder, "decode", spy)
@@ -42,10 +43,10 @@ def files(place: Path) -> list[str]:
 
 
 def test_the_second_reading_decodes_nothing_and_gives_the_same_bytes(task: Path, decoded: list[int]) -> None:
-    first = SUITE.data(DAY, "test", task, 12)
+    first = SUITE.data(DAY, "test", task, Framing(12))
     images, labels = first.all()
     assert len(decoded) == 16
-    second = SUITE.data(DAY, "test", task, 12)
+    second = SUITE.data(DAY, "test", task, Framing(12))
     again, same = second.all()
     assert len(decoded) == 16
     assert torch.equal(images, again)
@@ -55,14 +56,14 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same_bytes(task: Path,
 
 
 def test_the_array_can_be_read_by_numpy_alone(task: Path) -> None:
-    images, _ = SUITE.data(DAY, "test", task, 12).all()
+    images, _ = SUITE.data(DAY, "test", task, Framing(12)).all()
     (file,) = (task / "decoded").glob("*.npy")
     assert (np.load(file) == images.numpy()).all()
 
 
 def test_sizes_and_splits_are_kept_apart(task: Path, decoded: list[int]) -> None:
     for split, size in (("test", 8), ("test", 12), ("val200", 8)):
-        SUITE.data(DAY, split, task, size).all()
+        SUITE.data(DAY, split, task, Framing(size)).all()
     assert len(decoded) == 16 + 16 + 8
     assert files(task / "decoded") == [".json"] * 3 + [".npy"] * 3
 
@@ -98,42 +99,42 @@ def _one_less(task: Path) -> None:
 def test_whatever_changes_under_a_cache_is_decoded_again(
     task: Path, decoded: list[int], change: Callable[[Path], None]
 ) -> None:
-    SUITE.data(DAY, "test", task, 8).all()
+    SUITE.data(DAY, "test", task, Framing(8)).all()
     change(task)
     decoded.clear()
-    changed = SUITE.data(DAY, "test", task, 8)
+    changed = SUITE.data(DAY, "test", task, Framing(8))
     images, _ = changed.all()
     assert len(decoded) == len(images) >= 15
-    fresh = folder.Images(folder.read_list(task, "test", 2), 8)
+    fresh = folder.Images(folder.read_list(task, "test", 2), Framing(8))
     assert torch.equal(fresh.all()[0], images)
     assert fresh.digest() == changed.digest()
     assert files(task / "decoded") == [".json", ".npy"]  # what was kept of the old data is gone
 
 
 def test_a_damaged_cache_is_named_and_not_used(task: Path) -> None:
-    SUITE.data(DAY, "test", task, 8).all()
+    SUITE.data(DAY, "test", task, Framing(8)).all()
     (file,) = (task / "decoded").glob("*.npy")
     content = bytearray(file.read_bytes())
     content[-7] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"\.npy: the cache is damaged; delete it and it is made anew"):
-        SUITE.data(DAY, "test", task, 8).all()
+        SUITE.data(DAY, "test", task, Framing(8)).all()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"digest": "x"}'])
 def test_a_cache_without_its_facts_is_made_anew(task: Path, decoded: list[int], damage: str) -> None:
-    SUITE.data(DAY, "test", task, 8).all()
+    SUITE.data(DAY, "test", task, Framing(8)).all()
     (facts,) = (task / "decoded").glob("*.json")
     whole = facts.read_text()
     facts.write_text(damage)
-    SUITE.data(DAY, "test", task, 8).all()
+    SUITE.data(DAY, "test", task, Framing(8)).all()
     assert len(decoded) == 32
     assert facts.read_text() == whole
 
 
 def test_a_reading_that_stops_half_way_leaves_nothing(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "CHUNK", 4)
-    for _ in SUITE.data(DAY, "test", task, 8).chunks():
+    for _ in SUITE.data(DAY, "test", task, Framing(8)).chunks():
         break
     assert list((task / "decoded").iterdir()) == []
 
@@ -143,7 +144,7 @@ def test_beside_read_only_data_the_users_cache_is_taken(
 ) -> None:
     (task / "decoded").write_text("a file where the folder would be: root may write anywhere, but not below a file")
     for _ in range(2):
-        SUITE.data(DAY, "test", task, 8).all()
+        SUITE.data(DAY, "test", task, Framing(8)).all()
     assert len(decoded) == 16
     (place,) = (tmp_path / "cache/decoded").iterdir()
     assert place.name.startswith("day-")
@@ -155,18 +156,18 @@ def test_where_there_is_no_room_images_are_decoded_each_time(
 ) -> None:
     monkeypatch.setattr(cached, "SHARE", 0)
     for _ in range(2):
-        SUITE.data(DAY, "test", task, 8).all()
+        SUITE.data(DAY, "test", task, Framing(8)).all()
     assert len(decoded) == 32
 
 
 def test_it_can_be_switched_off(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PETLBENCH_DECODED", "off")
-    SUITE.data(DAY, "test", task, 8).all()
+    SUITE.data(DAY, "test", task, Framing(8)).all()
     assert not (task / "decoded").exists()
 
 
 def test_a_change_of_the_tensor_changes_no_file(task: Path) -> None:
     for _ in range(2):
-        images, _ = SUITE.data(DAY, "test", task, 8).all()
+        images, _ = SUITE.data(DAY, "test", task, Framing(8)).all()
         images.zero_()
-    assert SUITE.data(DAY, "test", task, 8).all()[0].any()
+    assert SUITE.data(DAY, "test", task, Framing(8)).all()[0].any()

@@ -17,7 +17,7 @@ TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
 REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol trials "
-REQUEST += "normalization recipe results"
+REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
     "plan": f"{REQUEST} jobs",

@@ -10,6 +10,7 @@ from PIL import Image
 
 from petlbench import cli, folder, layouts
 from petlbench.data import show
+from petlbench.framing import Framing
 
 TINY = str(Path(__file__).parent / "tiny.py")
 
@@ -25,7 +26,7 @@ def test_images_stand_in_rows_of_ten_with_a_caption(tmp_path: Path) -> None:
     listing = folder.read_list(data, "train800", 2)
     page = show.sheet(listing, 12)
     assert page.size == (960, 2 * (96 + 16))
-    first = folder.decode(listing, show.choose(listing.labels, 12)[0], 96)[1]
+    first = folder.decode(listing, show.choose(listing.labels, 12)[0], Framing(96))[1]
     assert (np.asarray(page)[:96, :96] == first).all()
     assert np.asarray(page)[96:112, :96].min() < 128  # something is written there
 

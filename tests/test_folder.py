@@ -11,6 +11,7 @@ from PIL import Image
 
 from petlbench import folder
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_list_names_images_and_labels_in_order(task: Path) -> None:
 
 def test_images_come_as_bytes_squashed_to_the_asked_size(task: Path) -> None:
     Image.fromarray(np.full((30, 90, 3), 7, np.uint8)).save(task / "images/test/000000.png")
-    images, labels = folder.Images(folder.read_list(task, "test", 2), size=16).all()
+    images, labels = folder.Images(folder.read_list(task, "test", 2), Framing(16)).all()
     assert images.shape == (16, 3, 16, 16)
     assert images.dtype == torch.uint8
     assert labels.tolist() == [0, 1] * 8
@@ -41,7 +42,7 @@ def test_images_come_as_bytes_squashed_to_the_asked_size(task: Path) -> None:
 
 
 def test_images_of_the_asked_size_are_not_touched(task: Path) -> None:
-    images, _ = folder.Images(folder.read_list(task, "test", 2), size=8).all()
+    images, _ = folder.Images(folder.read_list(task, "test", 2), Framing(8)).all()
     stored = np.asarray(Image.open(task / "images/test/000003.png"))
     assert (images[3].permute(1, 2, 0).numpy() == stored).all()
 
@@ -89,7 +90,7 @@ def test_any_mode_of_image_becomes_three_channels(task: Path, mode: str) -> None
     suffix = "jpg" if mode == "CMYK" else "png"
     Image.new(mode, (8, 8)).save(task / f"images/test/odd.{suffix}")
     (task / "test.txt").write_text(f"images/test/odd.{suffix} 0\n")
-    images, _ = folder.Images(folder.read_list(task, "test", 2), size=8).all()
+    images, _ = folder.Images(folder.read_list(task, "test", 2), Framing(8)).all()
     assert images.shape == (1, 3, 8, 8)
 
 
@@ -138,7 +139,7 @@ def test_an_unreadable_image_is_named(task: Path, content: bytes | None) -> None
     path = task / "images/test/000005.png"
     path.write_bytes(path.read_bytes()[:60] if content is None else content)  # None: truncated
     with pytest.raises(InputError, match=r"000005\.png: not a readable image"):
-        folder.Images(folder.read_list(task, "test", 2), size=8).all()
+        folder.Images(folder.read_list(task, "test", 2), Framing(8)).all()
 
 
 def test_a_fingerprint_is_kept_beside_the_data_and_read_again(task: Path) -> None:

@@ -8,6 +8,7 @@ import tree
 from petlbench import cli, layouts, zoo
 from petlbench.data.verify import verify
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 
 
 def test_each_split_has_its_folder(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_folder_of_ones_own_becomes_a_suite(tmp_path: Path, capsys: pytest.Cap
     (task,) = suite.tasks
     assert (task.name, task.classes, task.train, task.val, task.test) == ("my_photos", 3, 30, 6, 12)
     assert [finding.level for finding in verify(suite, task, tmp_path)] == ["note", "note"]
-    assert len(suite.data(task, "test", suite.prepare(task, tmp_path), 8).all()[0]) == 12
+    assert len(suite.data(task, "test", suite.prepare(task, tmp_path), Framing(8)).all()[0]) == 12
 
 
 def test_what_is_no_folder_of_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,8 @@ def test_a_run_is_fully_resolved(request_for: RequestFor) -> None:
         {"tasks": ("night",)},
         {"backbone": "test_vit"},
         {"normalization": "imagenet"},
+        {"resize": "crop"},
+        {"interpolation": "bilinear"},
     ],
 )
 def test_whatever_decides_a_number_changes_the_identity(request_for: RequestFor, change: dict[str, object]) -> None:
@@ -167,6 +169,8 @@ def test_costs_are_measured_once_per_method_and_backbone(request_for: RequestFor
         ({"weights": "nowhere.safetensors"}, "--weights nowhere.safetensors: No such file or directory"),
         ({"data_root": Path("nowhere")}, "--data-root nowhere: no such folder"),
         ({"data_root": None}, "its images do not come with petlbench, say where they are: --data-root DIR"),
+        ({"overrides": {"precision": "fp16"}}, "--recipe precision=fp16: needs a GPU"),
+        ({"overrides": {"mixup": 0.8, "batch_size": 33}}, "--recipe batch_size=33: mixup and cutmix pair the images"),
         ({"overrides": {"epoch": 3}}, "--recipe has no field 'epoch': did you mean epochs?"),
         ({"overrides": {"epochs": "3"}}, "--recipe: epochs='3' is not valid: Expected `int`, got `str`"),
     ],

@@ -41,9 +41,7 @@ def test_a_block_is_its_two_halves(make: Any, images: Tensor) -> None:
 
 
 def test_a_block_without_two_halves_is_refused_by_name() -> None:
-    model = VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, block_fn=ResPostBlock
-    )
+    model = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, block_fn=ResPostBlock)
     with pytest.raises(InputError, match=r"blocks of type ResPostBlock.*valid: Block, SwinTransformerBlock"):
         zoo.method("adaptformer")().attach(ViT(model))
 

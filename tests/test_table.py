@@ -107,7 +107,10 @@ def test_a_method_of_which_every_run_failed_is_a_row_without_numbers() -> None:
 
 def test_a_table_of_failures_only_has_no_numbers() -> None:
     lines = text([record("vpt", "day", 0, status="oom", counts=None)]).splitlines()
-    assert lines[0] == "tiny: no scores; protocol fixed; backbone vit; pretrained weights; 64 pixels."
+    assert lines[0] == (
+        "tiny: no scores; protocol fixed; backbone vit; pretrained weights; 64 pixels; "
+        "resize squash; bicubic interpolation."
+    )
     assert lines[4].split() == ["vpt", *["—"] * 9]
 
 
@@ -246,7 +249,8 @@ def test_what_differs_between_rows_is_a_column_and_the_rest_is_in_the_caption() 
     lines = text(records).splitlines()
     assert lines[0] == (
         "tiny: accuracy in percent, mean ± sample standard deviation over seeds 0, 1, 2; protocol fixed; backbone vit; "
-        f"pretrained weights; data 57342682; measured on {machine('cpu').tag}; 11 runs."
+        "pretrained weights; resize squash; bicubic interpolation; "
+        f"data 57342682; measured on {machine('cpu').tag}; 11 runs."
     )
     assert lines[2].split()[:5] == ["method", "image", "size", "overrides", "params"]
     assert [line.split()[1:3] for line in lines[5:7]] == [["64", "epochs=4"], ["96", "0.295"]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from petlbench import backbone, contract, folder, zoo
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 from petlbench.recipe import Recipe
 from petlbench.trial import DivergedError, Normalize, Trial
 
@@ -34,7 +35,7 @@ MINI = with_(backbone.describe("mini", "random"), image_size=32)
 def make(data: Path) -> Callable[..., Trial]:
     def make(recipe: Recipe = PLAIN, method: str = "bitfit", seed: int = 0, device: str = "cpu") -> Trial:
         suite = zoo.suite(str(TINY))()
-        train = folder.Images(folder.read_list(data / "day", "train800val200", 2), 32)
+        train = folder.Images(folder.read_list(data / "day", "train800val200", 2), Framing(32))
         torch.manual_seed(seed)
         encoder = zoo.method(method)().attach(contract.tiny_vit(drop_path_rate=recipe.drop_path))
         head = suite.head(encoder, suite.task("day"))
@@ -274,4 +275,4 @@ def test_outputs_come_in_the_order_of_the_list(make: Callable[..., Trial], data:
 
 
 def _test(data: Path) -> folder.Images:
-    return folder.Images(folder.read_list(data / "day", "test", 2), 32)
+    return folder.Images(folder.read_list(data / "day", "test", 2), Framing(32))

@@ -41,6 +41,14 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="mean and deviation of pixels: as in the backbone's pre-training (default), ImageNet's, 0.5, or 0 and 1",
     )
     parser.add_argument(
+        "--resize",
+        choices=["squash", "crop"],
+        help="how images become square: both sides alike, or the middle of them (default: the suite's own way)",
+    )
+    parser.add_argument(
+        "--interpolation", choices=["bicubic", "bilinear"], default="bicubic", help="of resizing (default: bicubic)"
+    )
+    parser.add_argument(
         "--recipe",
         default="",
         metavar="FIELD=VALUE,...",
@@ -90,6 +98,8 @@ def request(options: argparse.Namespace) -> Request:
         protocol=options.protocol,
         trials=trials(options.trials, options.protocol),
         normalization=options.normalization,
+        resize=options.resize,
+        interpolation=options.interpolation,
         overrides=spec.fields(options.recipe) if options.recipe else {},
         device=device(options.device),
         threads=threads(options.threads),

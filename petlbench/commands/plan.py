@@ -33,11 +33,12 @@ def do(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from petlbench.display import clock
+    from petlbench.display import clock, telling
     from petlbench.plan import plan
 
     request = shared.request(options)
-    planned = plan(request, progress=lambda text: print(text, file=sys.stderr))
+    with telling(Console(stderr=True)) as progress:
+        planned = plan(request, progress)
     slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
     table = Table("run", "epochs", "state", "time", "record", box=None, header_style="bold", pad_edge=False)
     for each in planned:

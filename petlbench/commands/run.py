@@ -45,7 +45,7 @@ def do(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from petlbench.display import ProgressDisplay, clock
+    from petlbench.display import ProgressDisplay, clock, telling
     from petlbench.errors import InputError
     from petlbench.plan import Planned, cost_jobs, plan
     from petlbench.store import Store
@@ -57,9 +57,6 @@ def do(options: argparse.Namespace) -> int:
     Store(request.results).check_writable()
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
     slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
-
-    def progress(text: str) -> None:
-        console.print(text, style="dim", highlight=False)
 
     def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | None:
         """Do what is missing of these runs, then the costs; None if that was interrupted."""
@@ -83,7 +80,8 @@ def do(options: argparse.Namespace) -> int:
             return None
         return display
 
-    planned = plan(request, progress)
+    with telling(console) as progress:
+        planned = plan(request, progress)
     if trials := [each for each in planned if each.job.run.is_trial]:
         if work(trials, "trials", []) is None:
             return 130

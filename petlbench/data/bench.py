@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from petlbench.cached import Cache
 from petlbench.folder import Images, Listing
+from petlbench.framing import Framing
 
 BATCH = 64
 
@@ -37,16 +38,17 @@ class Rates:
 def compare(folder: Path, images: int, source: int, size: int, workers: int, repeats: int) -> Rates:
     """Write PNGs (source x source) into a folder, then read them all in each way in turn, `repeats` times over."""
     listing = write(folder, images, source)
-    cache = Cache(folder, "test", size, listing.images, listing.labels)
+    framing = Framing(size)
+    cache = Cache(folder, "test", framing, listing.images, listing.labels)
     took: dict[str, list[float]] = {name: [] for name in ("loader", "first", "second", "epoch")}
     for _ in range(repeats):
         for path in (folder / "decoded").glob("*"):
             path.unlink()
         loader = DataLoader(_Files(listing, size), BATCH, shuffle=True, num_workers=workers)
         took["loader"].append(_seconds(lambda: _consume(batch for batch, _ in loader)))  # noqa: B023
-        took["first"].append(_seconds(lambda: _consume(_batches(Images(listing, size, cache).all()[0]))))
-        took["second"].append(_seconds(lambda: _consume(_batches(Images(listing, size, cache).all()[0]))))
-        kept = Images(listing, size, cache).all()[0]
+        took["first"].append(_seconds(lambda: _consume(_batches(Images(listing, framing, cache).all()[0]))))
+        took["second"].append(_seconds(lambda: _consume(_batches(Images(listing, framing, cache).all()[0]))))
+        kept = Images(listing, framing, cache).all()[0]
         took["epoch"].append(_seconds(lambda: _consume(_batches(kept))))  # noqa: B023
     return Rates(**{name: images / statistics.median(seconds) for name, seconds in took.items()})
 

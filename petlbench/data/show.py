@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw
 
 from petlbench import folder
 from petlbench.folder import Listing
+from petlbench.framing import Framing
 
 TILE = 96
-"""Height and width of an image on the sheet, in pixels. Images are squashed to it, as they are for a network."""
+"""Height and width of an image on the sheet, in pixels. Images are squashed to it."""
 CAPTION = 16
 """Height of the line below an image."""
 COLUMNS = 10
@@ -25,7 +26,7 @@ def sheet(listing: Listing, images: int, names: list[str] | None = None) -> Imag
     pen = ImageDraw.Draw(page)
     for place, index in enumerate(chosen):
         left, top = place % COLUMNS * TILE, place // COLUMNS * (TILE + CAPTION)
-        page.paste(Image.fromarray(folder.decode(listing, index, TILE)[1]), (left, top))
+        page.paste(Image.fromarray(folder.decode(listing, index, Framing(TILE))[1]), (left, top))
         label = listing.labels[index]
         text = names[label] if names else str(label)
         while pen.textlength(text) > TILE - 4:

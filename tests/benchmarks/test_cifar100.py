@@ -9,6 +9,7 @@ import tree
 from petlbench import zoo
 from petlbench.data.verify import verify
 from petlbench.errors import InputError
+from petlbench.framing import Framing
 
 SUITE = zoo.suite("cifar100")()
 TASK = SUITE.tasks[0]
@@ -21,7 +22,7 @@ def test_the_facts() -> None:
 def test_a_record_is_two_labels_and_three_planes(tmp_path: Path) -> None:
     folder = tree.cifar(tmp_path / "cifar-100-binary", train=200, test=100)
     records = np.fromfile(folder / "test.bin", np.uint8).reshape(100, 3074)
-    images, labels = SUITE.data(TASK, "test", SUITE.prepare(TASK, tmp_path), 32).all()
+    images, labels = SUITE.data(TASK, "test", SUITE.prepare(TASK, tmp_path), Framing(32)).all()
     assert labels.tolist() == list(range(100))
     assert (images[7].numpy() == records[7, 2:].reshape(3, 32, 32)).all()
 
