@@ -13,7 +13,7 @@ from dataclasses import replace as with_
 import torch
 from torch import Tensor, nn
 
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method, Paper
 from petlbench.recipe import MINI, OSU
 from petlbench.surgery import replace
@@ -38,13 +38,13 @@ class DiffFit(Method):
     }
     grid = {"lr": (1e-3, 1e-2), "weight_decay": (1e-4, 1e-3)}  # OSU-MLB/ViT_PEFT_Vision
 
-    def attach(self, vit: ViT) -> Encoder:
+    def attach(self, vit: ViT | Swin) -> Encoder:
         for name, parameter in vit.named_parameters():
             parameter.requires_grad_("bias" in name)
         for module in vit.modules():
             if isinstance(module, nn.LayerNorm):
                 module.requires_grad_()
-        for path in ("blocks.*.attn.proj", "blocks.*.mlp.fc2"):
+        for path in ("**.blocks.*.attn.proj", "**.blocks.*.mlp.fc2"):
             replace(vit, path, Gained)
         return vit
 
@@ -58,12 +58,13 @@ class Gained(nn.Module):
         self.gain = nn.Parameter(torch.ones(linear.out_features))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.gain * self.linear(inputs)
+        outputs: Tensor = self.linear(inputs)
+        return self.gain * outputs
 
     def fold(self) -> nn.Linear:
         """The linear layer with the gain in its weight and bias; the bias goes on being trained."""
         with torch.no_grad():
             self.linear.weight *= self.gain[:, None]
             if self.linear.bias is not None:
-                self.linear.bias *= self.gain
+                self.linear.bias.mul_(self.gain)
         return self.linear

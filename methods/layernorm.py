@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method, Paper
 from petlbench.recipe import MINI, OSU
 
@@ -25,11 +25,11 @@ class LayerNormTuning(Method):
     )
     recipes = {
         "vtab": OSU,
-        "mini": replace(MINI, lr=1e-2),
+        "mini": replace(MINI, lr=3e-2),
     }
     grid = {"lr": (1e-3, 1e-2), "weight_decay": (1e-4, 1e-3)}  # OSU-MLB/ViT_PEFT_Vision
 
-    def attach(self, vit: ViT) -> Encoder:
+    def attach(self, vit: ViT | Swin) -> Encoder:
         for module in vit.modules():
             if isinstance(module, nn.LayerNorm):
                 module.requires_grad_()

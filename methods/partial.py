@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from petlbench.encoder import Encoder, ViT
+from torch import nn
+
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.errors import InputError
 from petlbench.method import Method, Paper
 from petlbench.recipe import MINI
@@ -14,7 +18,7 @@ from .full import FullFineTuning
 
 @dataclass(frozen=True, kw_only=True)
 class PartialFineTuning(Method):
-    """Unfreezes the last blocks and the norm behind them; "Partial-k" of many tables is `partial(blocks=k)`."""
+    """Unfreezes the last blocks, what stands between them and the norm behind them; "Partial-k" is `blocks=k`."""
 
     family = "selective"
     paper = Paper(
@@ -26,7 +30,7 @@ class PartialFineTuning(Method):
     )
     recipes = {
         "vtab": FullFineTuning.recipes["vtab"],  # KMnP/vpt trains both alike
-        "mini": replace(MINI, lr=1e-3),
+        "mini": replace(MINI, lr=3e-3),
     }
     grid = FullFineTuning.grid
 
@@ -37,9 +41,23 @@ class PartialFineTuning(Method):
         if self.blocks < 1:
             raise InputError(f"partial: blocks={self.blocks} must be at least 1")
 
-    def attach(self, vit: ViT) -> Encoder:
-        if self.blocks > vit.depth:
-            raise InputError(f"partial: blocks={self.blocks}, but this backbone has {vit.depth}")
-        for trained in (*vit.blocks[-self.blocks :], vit.model.norm):
+    def attach(self, vit: ViT | Swin) -> Encoder:
+        if self.blocks > len(vit.blocks):
+            raise InputError(f"partial: blocks={self.blocks}, but this backbone has {len(vit.blocks)}")
+        for trained in (*vit.blocks[-self.blocks :], *self.between(vit), *norms(vit)):
             trained.requires_grad_()
         return vit
+
+    def between(self, vit: ViT | Swin) -> Iterator[nn.Module]:
+        """The patch mergings of a Swin that lie between trained blocks."""
+        stages: Any = vit.model.layers if isinstance(vit, Swin) else []
+        behind = 0
+        for stage in reversed(stages):
+            behind += len(stage.blocks)
+            if self.blocks > behind:
+                yield stage.downsample  # timm has it at the start of a stage
+
+
+def norms(vit: ViT | Swin) -> list[nn.Module]:
+    """The norm behind the last block, which for some poolings stands behind the pooling."""
+    return [vit.model.norm, vit.model.fc_norm] if isinstance(vit, ViT) else [vit.model.norm]

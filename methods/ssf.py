@@ -8,7 +8,7 @@ from dataclasses import replace as with_
 import torch
 from torch import Tensor, nn
 
-from petlbench.encoder import Encoder, ViT
+from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method, Paper
 from petlbench.recipe import MINI, Recipe
 from petlbench.surgery import replace
@@ -46,7 +46,6 @@ class SSF(Method):
     """Makes scale * y + shift of the output y of every linear layer, every LayerNorm and the patch embedding."""
 
     family = "reparameterization"
-    printed = {"": 0.21}
     paper = Paper(
         title="Scaling & Shifting Your Features: A New Baseline for Efficient Model Tuning",
         authors="Dongze Lian and Daquan Zhou and Jiashi Feng and Xinchao Wang",
@@ -55,6 +54,7 @@ class SSF(Method):
         arxiv="2210.08823",
         code="dongzelian/SSF",
     )
+    printed = {"": 0.21}
     recipes = {
         f"vtab/{task}": with_(OFFICIAL, lr=lr, weight_decay=weight_decay, drop_path=drop_path)
         for (lr, weight_decay, drop_path), tasks in VTAB.items()
@@ -69,9 +69,10 @@ class SSF(Method):
     spread: float = 0.02
     """Standard deviation of the scales around 1 and of the shifts around 0 at the start."""
 
-    def attach(self, vit: ViT) -> Encoder:
-        for path in [path for path, layer in vit.model.named_modules() if isinstance(layer, LAYERS)]:
-            replace(vit, path, lambda layer: ScaledShifted(layer, self.spread))
+    def attach(self, vit: ViT | Swin) -> Encoder:
+        for path, layer in list(vit.model.named_modules()):
+            if isinstance(layer, LAYERS) and not path.endswith("downsample.reduction"):  # as the official Swin
+                replace(vit, path, lambda layer: ScaledShifted(layer, self.spread))
         return vit
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from vits import count, small, vit_base
 
-from petlbench import zoo
+from petlbench import backbone, zoo
 from petlbench.errors import InputError
 
 PartialFineTuning: Any = zoo.method("partial")
@@ -27,6 +27,22 @@ def test_blocks_are_counted_from_the_last(blocks: int, first: int, golden: Any) 
         if parameter.requires_grad
     }
     assert parts == {*range(first, 4), "norm"}
+
+
+@pytest.mark.parametrize(("blocks", "merging"), [(1, 0), (2, 0), (4, 1), (20, 1), (21, 2), (24, 3)])
+def test_in_a_swin_the_patch_mergings_between_trained_blocks_are_trained_too(blocks: int, merging: int) -> None:
+    with torch.device("meta"):
+        encoder: Any = PartialFineTuning(blocks=blocks).attach(backbone.build("swin_base_patch4_window7_224"))
+    last = [(1024, 32)] * 2 + [(512, 16)] * 18 + [(256, 8)] * 2 + [(128, 4)] * 2
+    weights = sum(12 * width**2 + 13 * width + 169 * heads for width, heads in last[:blocks]) + 2 * 1024
+    weights += sum(8 * width + 8 * width**2 for width in (512, 256, 128)[:merging])
+    assert count(encoder) == weights
+
+
+def test_a_norm_behind_the_pooling_is_trained_in_place_of_that_in_front_of_it() -> None:
+    encoder = PartialFineTuning().attach(small(global_pool="avg"))
+    names = [name for name, weight in encoder.named_parameters() if weight.requires_grad and "blocks" not in name]
+    assert names == ["model.fc_norm.weight", "model.fc_norm.bias"]
 
 
 def test_the_frozen_blocks_keep_nothing_for_backward(images: Tensor) -> None:
