@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from vits import count, pickled, vit_base
 
-from petlbench import zoo
+from petlbench import backbone, contract, zoo
 from petlbench.encoder import ViT
 from petlbench.errors import InputError
 from petlbench.surgery import trained, trained_state
@@ -136,3 +136,69 @@ def test_bfloat16_autocast_trains(project_dim: int | None, images: Tensor) -> No
 def test_sizes_below_one_are_refused(fields: dict[str, int]) -> None:
     with pytest.raises(InputError, match="must be at least 1"):
         VPT(**fields)
+
+
+# In a Swin
+
+
+def test_trained_weights_on_swin_base() -> None:
+    widths = 2 * 128 + 2 * 256 + 18 * 512 + 2 * 1024
+    with torch.device("meta"):
+        assert count(VPT(tokens=5).attach(backbone.build("swin_base_patch4_window7_224"))) == 5 * widths
+
+
+@pytest.mark.parametrize("block", [0, 1], ids=["windows", "shifted windows"])
+def test_prompts_join_every_window_without_a_relative_position(block: int) -> None:
+    """The official way: prompts in front of the patches of each window, normalised with them, then forgotten."""
+    torch.manual_seed(0)
+    swin = contract.tiny_swin()
+    frozen: Any = deepcopy(swin.blocks[block]).eval()
+    prompted: Any = VPT(tokens=5).attach(swin).eval().blocks[block]
+    prompted.attn.prompts.data = torch.randn(5, 16)
+    images = torch.randn(2, 16, 16, 16)
+
+    def attend(patches: Tensor, mask: Tensor | None) -> Tensor:
+        prompts = frozen.norm1(prompted.attn.prompts).expand(len(patches), -1, -1)
+        tokens = torch.cat([prompts, patches], dim=1)
+        q, k, v = frozen.attn.qkv(tokens).reshape(len(patches), 21, 3, 1, 16).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-2, -1) / 16**0.5
+        scores[..., 5:, 5:] += frozen.attn._get_rel_pos_bias()
+        if mask is not None:
+            scores.view(2, -1, 1, 21, 21)[..., 5:, 5:] += mask.unsqueeze(1)
+        return frozen.attn.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(len(patches), 21, 16))[:, 5:]
+
+    with torch.no_grad():
+        found = prompted(images)
+        frozen.attn.forward = attend
+        torch.testing.assert_close(found, frozen(images), rtol=0, atol=1e-5)
+
+
+def test_every_block_of_a_swin_has_prompts_of_its_width_that_get_a_gradient(images: Tensor) -> None:
+    encoder: Any = VPT(tokens=5).attach(contract.tiny_swin())
+    (encoder(images) * torch.randn(128)).sum().backward()
+    prompts = [block.attn.prompts for block in encoder.blocks]
+    assert [tuple(each.shape) for each in prompts] == [(5, width) for width in (16, 16, 32, 32, 64, 64, 128, 128)]
+    assert all(each.grad.abs().sum() > 0 for each in prompts)
+    assert [name for name, weight in encoder.named_parameters() if weight.requires_grad] == [
+        name for name, _ in encoder.named_parameters() if name.endswith("attn.prompts")
+    ]
+
+
+def test_prompts_of_a_swin_start_within_the_bound_of_its_own_patches() -> None:
+    encoder: Any = VPT(tokens=200).attach(contract.tiny_swin())
+    bound = math.sqrt(6 / (3 * 2 * 2 + 16))
+    for block in encoder.blocks:
+        assert block.attn.prompts.abs().max() <= bound
+        assert block.attn.prompts.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+def test_dropout_acts_on_the_prompts_of_a_swin_in_training_only(images: Tensor) -> None:
+    encoder = VPT(dropout=0.5).attach(contract.tiny_swin())
+    assert not torch.equal(encoder.train()(images), encoder(images))
+    assert torch.equal(encoder.eval()(images), encoder(images))
+
+
+@pytest.mark.parametrize("fields", [{"deep": False}, {"project_dim": 4}], ids=str)
+def test_a_swin_takes_deep_prompts_of_full_width_only(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="in a Swin, prompts are deep and as wide as their block"):
+        VPT(**fields).attach(contract.tiny_swin())
