@@ -145,13 +145,11 @@ class E2VPT(VPT):
 class PrefixAttention(nn.Module):
     """Attention in which learned keys and values stand in front of those of the tokens: (B, N, D) -> (B, N, D)."""
 
-    def __init__(self, attn: nn.Module, length: int, shared: bool) -> None:
+    def __init__(self, attn: Any, length: int, shared: bool) -> None:
         super().__init__()
-        if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
-            raise InputError("prefixes need timm's plain Attention; this backbone has another one, or a gated one")
+        refuse_other_attention(attn)
         self.attn = attn
-        size = attn.qkv.out_features // (3 * attn.num_heads)
-        self.keys = nn.Parameter(torch.empty(attn.num_heads, length, size))
+        self.keys = nn.Parameter(torch.empty(attn.num_heads, length, attn.qkv.out_features // (3 * attn.num_heads)))
         self.values = None if shared else nn.Parameter(torch.empty_like(self.keys))
         for weight in self.parameters(recurse=False):
             nn.init.kaiming_uniform_(weight)
@@ -171,6 +169,12 @@ def attend(attn: Any, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     dropout = attn.attn_drop.p if attn.training else 0.0
     outputs = scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
     return attn.proj_drop(attn.proj(outputs))
+
+
+def refuse_other_attention(attn: nn.Module) -> None:
+    """Raise InputError for attention that `attend` does not compute."""
+    if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
+        raise InputError("prefixes need timm's plain Attention; the blocks of this backbone have another one")
 
 
 class Masks(nn.Module):
