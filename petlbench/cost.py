@@ -17,7 +17,7 @@ from petlbench import provenance, spec, zoo
 from petlbench.machine import Machine, machine
 from petlbench.measure import Counts, count
 from petlbench.record import FORMAT
-from petlbench.run import Backbone
+from petlbench.run import Backbone, portable
 from petlbench.speed import Speed, speed
 
 COSTS = "cost"
@@ -55,7 +55,7 @@ class CostJob:
     @property
     def path(self) -> Path:
         """Where its result lies below the results folder."""
-        return Path(COSTS, machine(self.device).tag, f"{self.method}-{self.key}.json")
+        return Path(COSTS, machine(self.device).tag, f"{portable(self.method)}-{self.key}.json")
 
     def __str__(self) -> str:
         return f"cost of {self.label} on {self.backbone.name}"

@@ -43,8 +43,8 @@ def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
     These are the method's file and the suite's, the siblings that they import, and the harness's numeric modules.
     `method` and `suite` are names of the zoo or paths; without a suite it is what can change a cost.
     """
-    found = _numeric() | _plugin(zoo.method(method))
-    return found | _plugin(zoo.suite(suite)) if suite else found
+    found = _numeric() | _plugin(zoo.home(zoo.METHODS, method))
+    return found | _plugin(zoo.home(zoo.BENCHMARKS, suite)) if suite else found
 
 
 def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
@@ -55,14 +55,14 @@ def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
     """
     plugins = plugins or {}
     then, now = dict(record.code), _numeric()
-    if record.run.method in plugins or record.run.method in zoo.methods():
-        now |= _plugin(zoo.method(plugins.get(record.run.method, record.run.method)))
+    if record.run.method in plugins or zoo.is_known(zoo.METHODS, record.run.method):
+        now |= _plugin(zoo.home(zoo.METHODS, plugins.get(record.run.method, record.run.method)))
     else:
-        then.pop(f"{zoo.FILES}.{record.run.method}", None)
-    if record.run.suite in plugins or record.run.suite in zoo.suites():
-        now |= _plugin(zoo.suite(plugins.get(record.run.suite, record.run.suite)))
+        then.pop(f"{zoo.FILES}.{zoo.split(record.run.method)[0]}", None)
+    if record.run.suite in plugins or zoo.is_known(zoo.BENCHMARKS, record.run.suite):
+        now |= _plugin(zoo.home(zoo.BENCHMARKS, plugins.get(record.run.suite, record.run.suite)))
     else:
-        then.pop(f"{zoo.FILES}.{record.run.suite}", None)
+        then.pop(f"{zoo.FILES}.{zoo.split(record.run.suite)[0]}", None)
     return [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
 
 
@@ -76,10 +76,10 @@ def _numeric() -> dict[str, str]:
     return {name: _sha256(path) for name in NUMERIC if (path := _source(name)) is not None}
 
 
-def _plugin(plugin: type) -> dict[str, str]:
+def _plugin(module: str) -> dict[str, str]:
     """A plug-in's file, and those it reaches through imports from its own package or from `petlbench.drawing`."""
     found: dict[str, str] = {}
-    todo = [plugin.__module__]
+    todo = [module]
     while todo:
         name = todo.pop()
         path = _source(name)

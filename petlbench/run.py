@@ -110,7 +110,7 @@ class Run:
     @property
     def path(self) -> Path:
         """Where its record lies below the results folder: a function of the run, so it is found without an index."""
-        return Path(self.suite, self.method, f"{self.task}-s{self.seed}-{self.key}.json")
+        return Path(self.suite, portable(self.method), f"{self.task}-s{self.seed}-{self.key}.json")
 
     def __str__(self) -> str:
         trial = f" trial {self.overrides}".rstrip() if self.is_trial else ""
@@ -118,6 +118,11 @@ class Run:
 
 
 LABELS = ("label", "overrides")
+
+
+def portable(name: str) -> str:
+    """The name of a method as part of a path: peft-dora for peft:dora, since not every system allows a colon."""
+    return name.replace(":", "-")
 
 
 @dataclass(frozen=True, kw_only=True)

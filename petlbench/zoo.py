@@ -2,6 +2,9 @@
 
 What you type is the file: `hst` is hst.py in the package of methods. Third parties add theirs through the entry-point
 groups `petlbench.methods` and `petlbench.benchmarks`, or name a file: `--methods ./my_method.py`.
+
+A file may hold more than one: what stands behind a colon is a variant, which the file's own function `variant(name)`
+turns into a class. So `peft:dora` is `variant("dora")` of peft.py.
 """
 
 from __future__ import annotations
@@ -33,8 +36,13 @@ FILES = "petlbench_file"
 
 
 def methods() -> list[str]:
-    """Names of all methods, without importing any of them."""
-    return _names(METHODS)
+    """Names of all methods, without importing any of them. Files that hold variants are not among them."""
+    return [name for name in _names(METHODS) if name not in families()]
+
+
+def families() -> list[str]:
+    """Names of the methods' files that hold variants, without importing any of them."""
+    return [name for name in _names(METHODS) if "\ndef variant(" in _text(METHODS, name)]
 
 
 def suites() -> list[str]:
@@ -43,7 +51,7 @@ def suites() -> list[str]:
 
 
 def method(name: str) -> type[Method]:
-    """The class of a method by its name, or by the path of a file that defines one.
+    """The class of a method by its name, or by the path of a file that defines one; either with a variant or without.
 
     Raises InputError for an unknown name (with the nearest ones) and for a file that cannot be imported.
     """
@@ -61,19 +69,36 @@ def suite(name: str) -> type[Suite]:
 
 def summary(package: str, name: str) -> str:
     """What the file of a method or suite says of itself in its first line, read without importing it."""
-    file = Path(next(iter(_package(package).__path__)), f"{name}.py")
-    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    text = ast.get_docstring(ast.parse(_text(package, name)))
     return (text or "from another package").splitlines()[0]
 
 
 def name_of(name: str) -> str:
-    """The name under which results are kept: for a path, the name of the file."""
-    return Path(name).stem if is_path(name) else name
+    """The name under which results are kept: for a path, the name of the file, with its variant if it has one."""
+    file, variant = split(name)
+    return Path(file).stem + (variant and f":{variant}") if is_path(name) else name
 
 
 def is_path(name: str) -> bool:
     """Whether the name is the path of a file rather than a name of the zoo."""
-    return name.endswith(".py") or "/" in name
+    file, _ = split(name)
+    return file.endswith(".py") or "/" in file
+
+
+def is_known(package: str, name: str) -> bool:
+    """Whether a name, with its variant or without, belongs to a file of the zoo."""
+    return split(name)[0] in _names(package)
+
+
+def split(name: str) -> tuple[str, str]:
+    """A name or path and its variant: ("peft", "dora"); the variant is empty where there is none."""
+    file, _, variant = name.rpartition(":")
+    return (file, variant) if file and variant.isidentifier() else (name, "")
+
+
+def home(package: str, name: str) -> str:
+    """The module that holds a method or suite, without asking it for a variant, which may need more than this file."""
+    return _module("method" if package == METHODS else "suite", split(name)[0], package).__name__
 
 
 def _names(package: str) -> list[str]:
@@ -81,8 +106,22 @@ def _names(package: str) -> list[str]:
     return sorted({*own, *(entry.name for entry in importlib.metadata.entry_points(group=package))})
 
 
+def _text(package: str, name: str) -> str:
+    """The source of a file of the zoo; empty for what comes from another package."""
+    file = Path(next(iter(_package(package).__path__)), f"{name}.py")
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
 def _class(kind: type[Plugin], word: str, name: str, package: str) -> type[Plugin]:
-    module = _module(word, name, package)
+    file, variant = split(name)
+    module = _module(word, file, package)
+    make = vars(module).get("variant")
+    if make is not None and not variant:
+        raise InputError(f"{word} '{name}' comes in variants: write {name}:NAME")
+    if variant and make is None:
+        raise InputError(f"{word} '{name}': {file} has no variants; valid: {file}")
+    if make is not None:
+        return make(variant)
     found = [
         value
         for value in vars(module).values()

@@ -21,7 +21,7 @@ def do(options: argparse.Namespace) -> int:
     from petlbench import zoo
 
     show = {
-        "methods": lambda: _print({name: zoo.summary(zoo.METHODS, name) for name in zoo.methods()}),
+        "methods": _methods,
         "suites": lambda: _print({name: zoo.summary(zoo.BENCHMARKS, name) for name in zoo.suites()}),
         "tasks": _tasks,
         "backbones": _backbones,
@@ -34,6 +34,13 @@ def do(options: argparse.Namespace) -> int:
         print("\nsuites")
         show["suites"]()
     return 0
+
+
+def _methods() -> None:
+    from petlbench import zoo
+
+    rows = {name: zoo.summary(zoo.METHODS, name) for name in zoo.methods()}
+    _print(rows | {f"{name}:NAME": zoo.summary(zoo.METHODS, name) for name in zoo.families()})
 
 
 def _tasks() -> None:
