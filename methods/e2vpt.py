@@ -87,7 +87,7 @@ class E2VPT(VPT):
         if self.importance not in ("signed", "absolute"):
             raise unknown("importance of e2vpt", self.importance, ("signed", "absolute"))
 
-    def attach(self, vit: ViT) -> Encoder:
+    def attach(self, vit: ViT) -> Encoder:  # type: ignore[override]  # on plain ViTs only, unlike VPT
         width = self.project_dim or vit.width
         if width % self.segments:
             raise InputError(f"e2vpt: segments={self.segments} must divide the width {width} of the prompts")
