@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from petlbench import cli
+from petlbench import cli, zoo
 from petlbench.plan import Request
 from petlbench.store import Store
 
@@ -22,8 +22,9 @@ OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
+    "figure": "results suite tasks methods metric out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
-    "list": "",
+    "list": "methods",
     "data": "",
     "data list": "data-root",
     "data verify": "data-root tasks",
@@ -196,3 +197,24 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     )
     os.close(write)
     assert b"Traceback" not in done.stderr
+
+
+def test_all_methods_are_those_that_can_be_built_into_the_backbone() -> None:
+    from petlbench.commands import options
+
+    on_vit = {each.name for each in options.methods("all", "mini")}
+    on_swin = {each.name for each in options.methods("all", "swin_tiny_patch4_window7_224")}
+    assert on_vit == set(zoo.methods())
+    assert {"lora", "full"} <= on_swin < on_vit
+    assert "hst" not in on_swin
+
+
+def test_the_list_of_methods_says_what_each_is_and_how_many_weights_it_trains(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["list", "--methods"]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert set(zoo.methods()) <= set(lines)
+    assert lines["lora"][1:7] == ["reparameterization", "2022", "ViT,", "Swin", "yes", "294,912"]
+    assert lines["hst"][1:5] == ["side", "2023", "ViT", "764,840"]
+    assert lines["linear"][-1] == "0"

@@ -50,7 +50,7 @@ def test_no_file_has_a_name_that_says_nothing() -> None:
     assert names & FORBIDDEN == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["list", "methods"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["list", "suites"], ["run", "--help"]])
 def test_help_and_lists_answer_without_importing_torch(arguments: list[str]) -> None:
     code = f"""if True:
         import sys

@@ -50,12 +50,13 @@ def do(options: argparse.Namespace) -> int:
 
     if options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size}: expected at least 1")
-    specs = spec.parse(",".join(zoo.methods()) if options.methods == "all" else options.methods)
+    specs = shared.methods(options.methods, options.backbone)
     store = Store(options.results)
     store.check_writable()
     jobs = []
     for each in specs:
         made = spec.make(zoo.method(each.name), each.fields, f"method {each.name}")
+        backbone.require(type(made), each.name, options.backbone)
         name = zoo.name_of(each.name)
         jobs.append(
             CostJob(

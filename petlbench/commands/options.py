@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from petlbench.plan import Request
+    from petlbench.spec import Spec
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         "--methods",
         required=True,
         metavar="NAME[(FIELD=VALUE,...)],...",
-        help="methods of the zoo or files, such as 'hst,vpt(tokens=50),./my_method.py'",
+        help="methods of the zoo or files, such as 'hst,vpt(tokens=50),./my_method.py'; or all",
     )
     parser.add_argument("--suite", required=True, metavar="NAME", help="suite, see `petlbench list suites`")
     parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
@@ -60,7 +61,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
 def add_backbone(parser: argparse.ArgumentParser) -> None:
     """Which backbone, and where its weights come from."""
     parser.add_argument(
-        "--backbone", default="mini", metavar="NAME", help="mini, or any VisionTransformer of timm (default: mini)"
+        "--backbone", default="mini", metavar="NAME", help="mini, or any ViT or Swin of timm (default: mini)"
     )
     parser.add_argument(
         "--weights",
@@ -87,7 +88,7 @@ def request(options: argparse.Namespace) -> Request:
     from petlbench.plan import Request
 
     return Request(
-        methods=spec.parse(options.methods),
+        methods=methods(options.methods, options.backbone),
         suite=options.suite,
         tasks=names(options.tasks),
         backbone=options.backbone,
@@ -104,6 +105,17 @@ def request(options: argparse.Namespace) -> Request:
         device=device(options.device),
         threads=threads(options.threads),
     )
+
+
+def methods(text: str, backbone: str) -> list[Spec]:
+    """The methods that `--methods` names; "all" are those of the zoo that can be built into the backbone."""
+    from petlbench import backbone as backbones
+    from petlbench import spec, zoo
+
+    if text != "all":
+        return spec.parse(text)
+    fit = (name for name in zoo.methods() if backbones.kind(backbone) in zoo.method(name).backbones())
+    return spec.parse(",".join(fit))
 
 
 def names(text: str) -> list[str]:

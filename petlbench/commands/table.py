@@ -8,13 +8,15 @@ import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from petlbench.commands import options as shared
 
 if TYPE_CHECKING:
     from petlbench.commands import Commands
     from petlbench.cost import Cost
+    from petlbench.record import Record
+    from petlbench.suite import Suite
 
 FORMATS = ("terminal", "markdown", "latex", "csv")
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
@@ -36,6 +38,19 @@ def add(commands: Commands) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_selection(parser)
+    parser.add_argument("--cost", action="store_true", help="parameters, FLOPs, memory and speed instead of scores")
+    parser.add_argument("--head", action="store_true", help="a column for the trained weights of the heads")
+    parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
+    parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
+    parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
+    shared.add_results(parser)
+    parser.set_defaults(do=do)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Which scores of which rows and columns."""
     parser.add_argument("--suite", default="", metavar="NAME", help="suite (default: the only one with records)")
     parser.add_argument("--tasks", default="", metavar="NAME,...", help="columns (default: all tasks of the suite)")
     parser.add_argument(
@@ -45,17 +60,9 @@ def add(commands: Commands) -> None:
         help="rows, in this order: vpt is every vpt, 'vpt(tokens=50)' those with 50 tokens (default: all)",
     )
     parser.add_argument("--metric", default="", metavar="NAME", help="score to show (default: each task's own)")
-    parser.add_argument("--cost", action="store_true", help="parameters, FLOPs, memory and speed instead of scores")
-    parser.add_argument("--head", action="store_true", help="a column for the trained weights of the heads")
-    parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
     parser.add_argument(
         "--mix-data", action="store_true", help="let runs on different data share a table; the caption says so"
     )
-    parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
-    parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
-    shared.add_results(parser)
-    parser.set_defaults(do=do)
 
 
 def do(options: argparse.Namespace) -> int:
@@ -80,7 +87,17 @@ def do(options: argparse.Namespace) -> int:
 
 
 def _scores(options: argparse.Namespace) -> str:
-    from petlbench import provenance, spec, table, zoo
+    from petlbench import table
+
+    records, suite, choice = selected(options)
+    return table.scores(
+        records, suite, options.format, digits=options.digits, head=options.head, ppt=options.ppt, **choice
+    )
+
+
+def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str, Any]]:
+    """The records and the suite that the options of `add_selection` choose, and how to choose among their rows."""
+    from petlbench import provenance, spec, zoo
     from petlbench.errors import InputError, unknown
     from petlbench.store import Store
 
@@ -97,19 +114,14 @@ def _scores(options: argparse.Namespace) -> str:
         raise InputError(f"--suite {suite}: not in the zoo, so name its file, such as --suite ./{suite}.py")
     methods = spec.parse(options.methods) if options.methods else []
     files = _files([suite, *(each.name for each in methods)])
-    return table.scores(
-        [record for record in records if record.run.suite == zoo.name_of(suite)],
-        zoo.suite(suite)(),
-        options.format,
-        digits=options.digits,
-        head=options.head,
-        ppt=options.ppt,
-        tasks=shared.names(options.tasks),
-        methods=methods,
-        metric=options.metric,
-        mix_data=options.mix_data,
-        is_stale=lambda record: bool(provenance.changed(record, files)),
-    )
+    choice: dict[str, Any] = {
+        "tasks": shared.names(options.tasks),
+        "methods": methods,
+        "metric": options.metric,
+        "mix_data": options.mix_data,
+        "is_stale": lambda record: bool(provenance.changed(record, files)),
+    }
+    return [record for record in records if record.run.suite == zoo.name_of(suite)], zoo.suite(suite)(), choice
 
 
 def _costs(options: argparse.Namespace) -> str:
