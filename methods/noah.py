@@ -50,8 +50,9 @@ class NOAH(Method):
     """Trains a supernet, searches a sub-net in it, and trains that, unless all three sizes are given.
 
     The defaults are the official search: 500 epochs of the supernet and 15 generations, each scoring 50 sub-nets.
-    `noah(supernet_epochs=8, population=8, parents=4, crossovers=4, mutations=4, generations=3)` is for a laptop. A
-    sub-net that was found can be trained again by itself: `noah(prompts=(10, 5, 0), ranks=(...), bottlenecks=(...))`.
+    For a laptop and the suite mini there is `noah(supernet_epochs=8, supernet_lr=0.003, population=8, parents=4,
+    crossovers=4, mutations=4, generations=3)`. What was found, the encoder's `subnet`, can be trained again by itself:
+    `noah(prompts=(10, 5, 0), ranks=(5, 5, 1), bottlenecks=(1, 0, 0))`, if the backbone has three blocks.
     """
 
     family = "mixed"
@@ -68,7 +69,7 @@ class NOAH(Method):
             source="ZhangYuanhan-AI/NOAH (e9c55f3) configs/NOAH, the re-training of the sub-net",
             cooldown_epochs=10,
         ),
-        "mini": with_(MINI, lr=3e-3),
+        "mini": with_(MINI, lr=1e-2),
     }
     evaluate_every = 10  # as the official code, which prints the best of them
 
