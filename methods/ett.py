@@ -37,8 +37,8 @@ class ETT(Method):
         arxiv="2301.02419",
         code="loadder/eTT_TMLR2022",
     )
-    recipes = {"mini": with_(MINI, lr=1e-3)}
-    grid = {"lr": (3e-4, 1e-3, 3e-3), "weight_decay": (1e-4, 1e-2), "prefixes": (5, 20, 50)}
+    recipes = {"mini": with_(MINI, lr=1e-2)}
+    grid = {"lr": (1e-3, 3e-3, 1e-2), "weight_decay": (1e-4, 1e-2), "prefixes": (5, 20, 50)}
 
     prefixes: int = 10
     """Keys and values per block; the paper has one for each class."""

@@ -1,7 +1,7 @@
 """What the tests share: one thread, and the golden values of the official implementations."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from petlbench import spec, worker
+from petlbench import backbone, contract, folder, spec, worker, zoo
 from petlbench.encoder import Encoder, ViT
+from petlbench.framing import Framing
+from petlbench.method import Method
 from petlbench.plan import Request, plan
+from petlbench.recipe import Recipe
 from petlbench.record import Record
+from petlbench.trial import Trial
 
 torch.set_num_threads(1)
 
@@ -95,6 +99,24 @@ def images() -> Tensor:
 def data(tmp_path: Path) -> Path:
     """A data root with the four tasks of the suite in tiny.py."""
     return tiny.write(tmp_path / "data")
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[..., Trial]:
+    """Make a trial of a method on 32 images of the tiny suite: three epochs of four steps, `trial(LoRA(), seed=1)`."""
+    task = tiny.write(tmp_path / "trial", ("day",)) / "day"
+
+    def make(method: Method, seed: int = 0) -> Trial:
+        suite = zoo.suite(str(TINY))()
+        torch.manual_seed(seed)
+        encoder = method.attach(contract.tiny_vit())
+        head = suite.head(encoder, suite.task("day"))
+        images = folder.Images(folder.read_list(task, "train800val200", 2), Framing(32))
+        recipe = Recipe(source="test", epochs=3, batch_size=8, warmup_epochs=0, lr=1e-2)
+        facts = replace(backbone.describe("mini", "random"), image_size=32)
+        return Trial(encoder, head, suite, recipe, images, facts, seed=seed)
+
+    return make
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """HEAT: what its abstract says of heads, and that what is switched off stays off."""
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from vits import count, perturbed, small, vit_base
 
-from petlbench import backbone, contract, folder, zoo
+from petlbench import contract, zoo
 from petlbench.errors import InputError
 from petlbench.recipe import Recipe
 from petlbench.surgery import fold, trained, trained_state
@@ -20,24 +17,6 @@ from petlbench.trial import Trial
 HEAT: Any = zoo.method("heat")
 LoRA: Any = zoo.method("lora")
 ROWS = ".up.heads."
-
-
-@pytest.fixture
-def trial(tmp_path: Path) -> Callable[..., Trial]:
-    """A method on the images of a tiny task, for three epochs of four steps."""
-    data = tiny.write(tmp_path, ("day",)) / "day"
-
-    def make(method: Any, seed: int = 0) -> Trial:
-        suite = zoo.suite(tiny.__file__)()
-        torch.manual_seed(seed)
-        encoder = method.attach(contract.tiny_vit())
-        head = suite.head(encoder, suite.task("day"))
-        images = folder.Images(folder.read_list(data, "train800val200", 2), 32)
-        recipe = Recipe(source="test", epochs=3, batch_size=8, warmup_epochs=0, lr=1e-2)
-        facts = dataclasses.replace(backbone.describe("mini", "random"), image_size=32)
-        return Trial(encoder, head, suite, recipe, images, facts, seed=seed)
-
-    return make
 
 
 def frozen(encoder: Any) -> list[str]:
