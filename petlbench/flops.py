@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import prod
+from math import log2, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,9 +27,10 @@ def multiply_adds(network: nn.Module, images: Tensor) -> int:
 
     A multiplication and the addition of its product count as one. Matrix products, convolutions and attention are
     exact, except that biases are left out; norms, pooling and interpolation are estimated by a few operations per
-    value, as fvcore does; `FREE` counts nothing. Raises UncountedOperator for any other operator.
+    value, as fvcore does; `FREE` counts nothing. A function with a backward pass of its own counts what its forward
+    pass does. Raises UncountedOperator for any other operator.
     """
-    with torch.no_grad(), _without_jit_warnings():
+    with torch.no_grad(), _without_jit_warnings(), _open_functions():
         from fvcore.nn import FlopCountAnalysis  # inside the filter: importing it already calls torch.jit
 
         analysis = FlopCountAnalysis(network, images)
@@ -64,17 +66,19 @@ FREE = (
     "gelu", "silu", "sigmoid", "tanh", "relu6", "hardtanh", "hardswish", "hardsigmoid", "elu", "leaky_relu", "prelu",
     "softplus", "softmax", "log_softmax",
     # Sums over values: additions without multiplications, or with one per value.
-    "sum", "mean", "var", "std", "cumsum", "norm", "linalg_vector_norm",
+    "sum", "mean", "var", "std", "cumsum", "norm", "linalg_norm",
+    "linalg_vector_norm", "scatter_add",
     # Comparisons and sorting.
     "amax", "amin", "min", "argmax", "topk", "sort", "argsort", "lt", "le", "ne", "where", "logical_not",
     "logical_and", "logical_or", "bitwise_and", "max_pool2d", "adaptive_max_pool2d",
     # Identities at evaluation.
     "dropout", "feature_dropout", "alpha_dropout",
     # Copies, views and constants.
-    "alias", "broadcast_to", "clone", "col2im", "concat", "concatenate", "diag_embed", "diagonal", "empty_like",
-    "expand_as", "fill", "flip", "hstack", "im2col", "index_add", "index_copy", "index_select", "lift_fresh",
+    "alias", "block_diag", "broadcast_to", "clone", "col2im", "concat", "concatenate", "diag_embed", "diagonal",
+    "empty_like", "expand_as", "eye", "fill", "flip", "hstack", "im2col", "index_add", "index_copy", "index_put",
+    "index_select", "lift_fresh",
     "linspace", "mT", "masked_fill", "meshgrid", "movedim", "new_ones", "numel", "numpy_T", "one_hot", "ones_like",
-    "pad", "pixel_shuffle", "pixel_unshuffle", "repeat", "repeat_interleave", "reshape_as", "scalar_tensor",
+    "pad", "pixel_shuffle", "pixel_unshuffle", "real", "repeat", "repeat_interleave", "reshape_as", "scalar_tensor",
     "scatter", "swapaxes", "take", "tensor_split", "tile", "tril", "triu", "unflatten", "unfold", "view_as",
     "vstack", "zero",
 )
@@ -93,6 +97,11 @@ def _handles() -> dict[str, Handle]:
         "aten::dot": _product(0),
         "aten::baddbmm": _product(1),
         "aten::einsum": _einsum,
+        "aten::linalg_solve": _solve,
+        "aten::fft_fft": _fourier(1),
+        "aten::fft_ifft": _fourier(1),
+        "aten::fft_fft2": _fourier(2),
+        "aten::fft_ifft2": _fourier(2),
         "aten::rms_norm": norm_flop_counter(2),
         "aten::avg_pool2d": elementwise_flop_counter(1, 0),
         "aten::upsample_bicubic2d": elementwise_flop_counter(0, 16),
@@ -148,6 +157,22 @@ def _letters(equation: str, shapes: list[list[int]]) -> tuple[list[str], str]:
     return terms, result.replace("...", longest)
 
 
+def _solve(inputs: list[Any], outputs: list[Any]) -> float:
+    """Gaussian elimination of each matrix (n^3 / 3), then n^2 for each column of the solution."""
+    shape = _shape(inputs[0])
+    return prod(shape) * shape[-1] / 3 + prod(_shape(outputs[0])) * shape[-1]
+
+
+def _fourier(dimensions: int) -> Handle:
+    """The rule for a fast transform of n values: log2(n) steps, each a complex product for every other value."""
+
+    def count(inputs: list[Any], outputs: list[Any]) -> float:
+        shape = _shape(outputs[0])
+        return 2 * prod(shape) * log2(prod(shape[-dimensions:]))
+
+    return count
+
+
 def _antialiased(neighbours: int) -> Handle:
     """The rule for an interpolation that reads so many values per output, and more where it shrinks the image."""
 
@@ -162,6 +187,25 @@ def _antialiased(neighbours: int) -> Handle:
 def _shape(value: Any) -> list[int]:
     shape: list[int] = value.type().sizes()
     return shape
+
+
+@contextmanager
+def _open_functions() -> Iterator[None]:
+    """Run each `torch.autograd.Function` as its plain forward pass, since a trace cannot look into the function."""
+
+    def apply(function: Any, *inputs: Any) -> Any:
+        if function.setup_context is not torch.autograd.Function.setup_context:
+            return function.forward(*inputs)
+        context: Any = FunctionCtx()
+        context.needs_input_grad = (False,) * len(inputs)
+        return function.forward(context, *inputs)
+
+    original = vars(torch.autograd.Function)["apply"]
+    setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010  mypy would not have it otherwise
+    try:
+        yield
+    finally:
+        setattr(torch.autograd.Function, "apply", original)  # noqa: B010
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from vits import count, perturbed, pickled, small, vit_base
 
 from petlbench import contract, spec, zoo
 from petlbench.errors import InputError
+from petlbench.flops import multiply_adds
 from petlbench.method import Method
 from petlbench.surgery import fold, trained, trained_state
 
@@ -99,6 +100,14 @@ def test_folding_leaves_plain_linear_layers(name: str, images: Tensor) -> None:
     assert encoder.state_dict().keys() == small().state_dict().keys()
     assert all(type(each) is nn.Linear for path, each in encoder.named_modules() if path.endswith(("qkv", "attn.proj")))
     assert list(trained(encoder)) == []
+
+
+@needs_peft
+@pytest.mark.parametrize("text", [*VARIANTS, "fourierft(n_frequency=50)", "hra"])
+def test_its_arithmetic_can_be_counted_and_is_gone_after_folding(text: str, images: Tensor) -> None:
+    plain, encoder = contract.tiny_vit().eval(), method(text).attach(contract.tiny_vit()).eval()
+    assert multiply_adds(encoder, images) >= multiply_adds(plain, images)
+    assert multiply_adds(fold(encoder), images) == multiply_adds(plain, images)
 
 
 @needs_peft
