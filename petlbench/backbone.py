@@ -1,4 +1,8 @@
-"""Backbones by name: the embedded `mini` and every ViT and Swin of timm, with weights from timm or a file."""
+"""Backbones by name: the embedded `mini` and every ViT and Swin of timm, with weights from timm or a file.
+
+A name may carry settings of the architecture: the ViT-Tiny of MAE-Lite is `vit_tiny_patch16_224(num_heads=12)`, since
+its weights fit timm's three heads as well as its own twelve.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,12 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from petlbench import spec
 from petlbench.encoder import Swin, ViT
 from petlbench.errors import InputError, unknown
 from petlbench.method import Method
 from petlbench.run import Backbone
+from petlbench.spec import Spec
 
 MINI: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 6, "num_heads": 4}
 """Architecture of the embedded backbone: a standard VisionTransformer."""
@@ -30,6 +36,12 @@ MINI_NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 MODULES = {"vision_transformer": "ViT", "deit": "ViT", "swin_transformer": "Swin"}
 """Modules of timm whose models can be used, and what they are wrapped in."""
+
+SETTINGS = (
+    *("patch_size", "embed_dim", "depth", "depths", "num_heads", "mlp_ratio", "qkv_bias", "init_values", "window_size"),
+    *("class_token", "reg_tokens", "no_embed_class", "pre_norm", "global_pool", "dynamic_img_size"),
+)
+"""Settings of timm's models that a name may carry."""
 
 PRETRAINED = "pretrained"
 """The weights that belong to the name: timm's own, or the ones in the package for `mini`."""
@@ -39,8 +51,9 @@ RANDOM = "random"
 
 def describe(name: str, weights: str = PRETRAINED, image_size: int | None = None) -> Backbone:
     """Resolve what was typed, without building the model. Raises InputError for an unknown name or a missing file."""
-    default_size, mean, std = _preprocessing(name)
-    digest = None
+    plain, settings = _settings(name)
+    default_size, mean, std = _preprocessing(plain)
+    name, digest = str(Spec(plain, settings)), None
     if weights == PRETRAINED and name == "mini":
         digest = json.loads((files("petlbench.weights") / "mini.json").read_text())["sha256"]
     elif weights not in (PRETRAINED, RANDOM):
@@ -60,8 +73,9 @@ def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, dr
     Raises InputError for an unknown name, for one that is neither ViT nor Swin, for a file that cannot be read and
     for weights of another architecture (naming the keys that do not fit).
     """
+    name, settings = _settings(name)
     size = image_size or _preprocessing(name)[0]
-    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path}
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path, **settings}
     model: VisionTransformer | SwinTransformer
     if name == "mini":
         model = VisionTransformer(**{**MINI, "img_size": size, **options})
@@ -85,7 +99,7 @@ def names() -> list[str]:
 
 def kind(name: str) -> str:
     """What a backbone is wrapped in, "ViT" or "Swin", without building it."""
-    plain = name.partition(".")[0]
+    plain = _settings(name)[0].partition(".")[0]
     return next((kind for module, kind in MODULES.items() if plain in timm.list_models(module=module)), "ViT")
 
 
@@ -96,6 +110,15 @@ def require(method: type[Method], called: str, name: str) -> None:
             f"method {called} cannot be built into backbone {name}, a {kind(name)}; it supports: "
             f"{', '.join(method.backbones())}"
         )
+
+
+def _settings(name: str) -> tuple[str, dict[str, Any]]:
+    """A name without its settings, and these. Raises InputError for a setting that is none."""
+    (found,) = spec.parse(name)
+    for setting in found.fields:
+        if setting not in SETTINGS:
+            raise unknown(f"setting of backbone {found.name}:", setting, SETTINGS)
+    return found.name, dict(found.fields)
 
 
 def _preprocessing(name: str) -> tuple[int, tuple[float, float, float], tuple[float, float, float]]:
@@ -120,7 +143,7 @@ def _create(name: str, **options: Any) -> VisionTransformer | SwinTransformer:
         model = timm.create_model(name, **options)
     except Exception as error:
         if not options["pretrained"]:
-            raise
+            raise InputError(f"backbone '{name}' cannot be built: {type(error).__name__}: {error}") from error
         raise InputError(
             f"backbone '{name}': timm could not fetch its weights ({type(error).__name__}); "
             "fetch them once where there is a network, or pass --weights FILE or --weights random"
@@ -143,6 +166,9 @@ def _load(model: VisionTransformer | SwinTransformer, path: Path) -> None:
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"--weights {path}: holds no state dict (names and tensors)")
+    for prefix in ("module.", "model."):  # of DistributedDataParallel, and of MAE-Lite
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
     own = model.state_dict()
     family = vision_transformer if isinstance(model, VisionTransformer) else swin_transformer
     with _readable(path):

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from petlbench import backbone
+from petlbench.encoder import ViT
 from petlbench.errors import InputError
 
 NAME = "test_vit"  # of timm: 160 x 160 pixels, patch 16, width 64, 6 blocks
@@ -52,6 +53,12 @@ def mae(state: State, file: Path) -> Path:
     return deit({**encoder, **extra}, file)
 
 
+def mae_lite(state: State, file: Path) -> Path:
+    """As MAE-Lite writes it: behind the name of its wrapper, and that of DistributedDataParallel."""
+    decoder = {"decoder_embed.weight": torch.zeros(8)}
+    return deit({f"module.model.{key}": value for key, value in {**state, **decoder}.items()}, file)
+
+
 def google(state: State, file: Path) -> Path:
     """Google's .npz: other names, kernels transposed, one kernel per head."""
     heads, width = timm.create_model(NAME).blocks[0].attn.num_heads, state["pos_embed"].shape[-1]
@@ -83,7 +90,7 @@ def google(state: State, file: Path) -> Path:
     return file.with_suffix(".npz")
 
 
-@pytest.mark.parametrize("layout", [plain, half, pth, deit, mae, google])
+@pytest.mark.parametrize("layout", [plain, half, pth, deit, mae, mae_lite, google])
 def test_a_weights_file_of_any_layout_gives_the_same_encoder(
     reference: timm.models.VisionTransformer, tmp_path: Path, layout: Callable[[State, Path], Path]
 ) -> None:
@@ -93,6 +100,16 @@ def test_a_weights_file_of_any_layout_gives_the_same_encoder(
     expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
     torch.testing.assert_close(vit(images), expected, rtol=0, atol=2e-2 if layout is half else 1e-5)
     assert not any(value.requires_grad for value in vit.parameters())
+
+
+def test_a_name_may_carry_settings_of_the_architecture(reference: timm.models.VisionTransformer) -> None:
+    vit = backbone.build("vit_tiny_patch16_224(num_heads=12, global_pool='avg')")
+    assert isinstance(vit, ViT)
+    assert (vit.heads, vit.width, vit.model.global_pool) == (12, 192, "avg")
+    described = backbone.describe("vit_tiny_patch16_224( num_heads = 12 )", "random")
+    assert described.name == "vit_tiny_patch16_224(num_heads=12)"
+    assert backbone.kind(described.name) == "ViT"
+    assert backbone.build("mini(reg_tokens=2)").prefix == 3  # type: ignore[union-attr]
 
 
 def test_position_embeddings_follow_the_image_size(reference: timm.models.VisionTransformer, tmp_path: Path) -> None:
@@ -174,6 +191,7 @@ def test_images_are_prepared_as_the_backbone_was_pre_trained(name: str, mean: fl
             "vit_base_patch16_224.augreg_in22k",
             "unknown weights of backbone vit_base_patch16_224: 'augreg_in22k': did you mean augreg_in21k",
         ),
+        ("vit_tiny_patch16_224(heads=12)", "unknown setting of backbone vit_tiny_patch16_224: 'heads': "),
         ("resnet50", "backbone 'resnet50' is neither ViT nor Swin"),
     ],
 )

@@ -152,7 +152,7 @@ def test_costs_are_measured_once_per_method_and_backbone(request_for: RequestFor
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"methods": "lorra"}, "unknown method 'lorra': did you mean lora?"),
+        ({"methods": "lorra"}, "unknown method 'lorra': did you mean lora"),
         ({"methods": "lora(rang=3)"}, "method lora has no field 'rang': did you mean rank?"),
         ({"methods": "lora(rank='3')"}, "method lora: rank='3' is not valid: Expected `int`, got `str`"),
         ({"suite": "minni"}, "unknown suite 'minni': did you mean mini?"),
