@@ -46,6 +46,7 @@ class Paper:
             fields["booktitle"] = self.venue
         if self.arxiv:
             fields |= {"eprint": self.arxiv, "archivePrefix": "arXiv"}
+        fields = {name: re.sub(r"(?<!\\)&", r"\\&", value) for name, value in fields.items()}  # LaTeX reads & as a tab
         body = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
         return f"@{'inproceedings' if self.venue else 'misc'}{{{key},\n{body}}}"
 

@@ -37,7 +37,7 @@ def test_every_file_says_in_one_line_what_it_is() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown method 'lorra': did you mean lora\? valid: "):
+    with pytest.raises(InputError, match=r"unknown method 'lorra': did you mean lora or lorand\? valid: "):
         zoo.method("lorra")
     with pytest.raises(InputError, match=r"unknown suite 'minni': did you mean mini\? valid: "):
         zoo.suite("minni")
