@@ -1,8 +1,9 @@
 """E2VPT: besides VPT's prompts every attention has prompts among its keys and values, and useless prompts are pruned.
 
-Segment j of a prompt is every channel d with d mod `segments` = j, pruned prompts are zeroed rather than removed, key
-and value share their prompts, and the importance is a signed mean: all as in the official code. Different on purpose:
-a candidate is rewound to the weights the first training began with, where the official code draws new ones.
+Segment j of a prompt is every channel d with d mod `segments` = j; pruned prompts are zeroed rather than removed, so
+that they still count, cost and draw attention; key and value share their prompts; and the importance is a signed mean:
+all as in the official code. Different on purpose: a candidate is rewound to the weights the first training began with,
+where the official code draws new ones.
 """
 
 from __future__ import annotations
@@ -113,15 +114,14 @@ class E2VPT(VPT):
         train, held_out = trial.split()
         train.fit()
         token_scores, segment_scores = self.scores(train)
-        best, chosen = -1.0, (token_scores, segment_scores)
+        tried = []
         for tokens, segments in self.candidates():
             kept = keep(token_scores, tokens), keep(segment_scores, segments)
             train.restore(initial)
             masks_of(train).fix(*kept)
             train.fit()
-            if (score := held_out.score()) >= best:
-                best, chosen = score, kept
-        return chosen
+            tried.append((held_out.score(), kept))
+        return max(reversed(tried), key=lambda each: each[0])[1]
 
     def scores(self, trial: Trial) -> tuple[Tensor, Tensor]:
         """How important each prompt (tokens) and each of its segments (tokens, segments) is: one pass of the images."""

@@ -26,7 +26,7 @@ class LoRANOAH(LoRA):
 
     paper = NOAH.paper
     printed = {"": 0.29}
-    recipes = {"vtab": NOAH.recipes["vtab"], "mini": with_(MINI, lr=3e-3)}
+    recipes = {"vtab": NOAH.recipes["vtab"], "mini": with_(MINI, lr=1e-2)}
 
     targets: tuple[str, ...] = ("q", "k", "v")
     """Always these three."""
