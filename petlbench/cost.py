@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 from dataclasses import dataclass, field
@@ -84,7 +85,8 @@ def work(job: CostJob) -> Cost:
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     size = job.backbone.image_size
-    made = spec.make(zoo.method(job.plugins.get(job.method, job.method)), job.fields, f"method {job.method}")
+    here, plugin = machine(job.device), job.plugins.get(job.method, job.method)
+    made = spec.make(zoo.method(plugin), job.fields, f"method {job.method}")
     encoder = made.attach(backbones.build(job.backbone.name, backbones.RANDOM, image_size=size))
     head = nn.Linear(encoder.width, CLASSES)
     counts = count(encoder, head, torch.randn(1, 3, size, size))
@@ -106,7 +108,7 @@ def work(job: CostJob) -> Cost:
         backbone=job.backbone,
         counts=counts,
         speed=timing,
-        machine=machine(job.device),
-        code=provenance.fingerprint(job.plugins.get(job.method, job.method)),
+        machine=dataclasses.replace(here, versions=here.versions | provenance.libraries(plugin)),
+        code=provenance.fingerprint(plugin),
         started=started.isoformat(timespec="seconds"),
     )

@@ -37,7 +37,7 @@ class Machine:
     cuda: str | None
     """CUDA that torch was built for; None for a build without."""
     versions: dict[str, str]
-    """Of python, torch, timm and petlbench."""
+    """Of python, torch, timm and petlbench; in a record also of what the files of its method and suite import."""
     commit: str | None
     """Commit of petlbench if it runs from a git checkout."""
     dirty: bool | None

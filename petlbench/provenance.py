@@ -47,6 +47,15 @@ def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
     return found | _plugin(zoo.home(zoo.BENCHMARKS, suite)) if suite else found
 
 
+def libraries(method: str, suite: str | None = None) -> dict[str, str]:
+    """Versions of the packages that the files of a method and a suite have imported, such as {"peft": "0.21.2"}."""
+    homes = [zoo.home(zoo.METHODS, method), *([zoo.home(zoo.BENCHMARKS, suite)] if suite else [])]
+    paths = {path for home in homes for module in _plugin(home) if (path := _source(module)) is not None}
+    names = sorted({name for path in paths for name in _packages(path)})
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
+    return {name: str(version) for name, version in versions.items() if version}
+
+
 def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
     """The modules whose code differs from the code that made this record; empty if the record is current.
 
@@ -70,6 +79,12 @@ def of_job(job: Job) -> dict[str, str]:
     """The fingerprint of the code that a job runs."""
     run = job.run
     return fingerprint(job.plugins.get(run.method, run.method), job.plugins.get(run.suite, run.suite))
+
+
+def libraries_of_job(job: Job) -> dict[str, str]:
+    """The libraries that the plug-ins of a job have imported."""
+    run = job.run
+    return libraries(job.plugins.get(run.method, run.method), job.plugins.get(run.suite, run.suite))
 
 
 def _numeric() -> dict[str, str]:
@@ -99,6 +114,18 @@ def _imports(path: Path, module: str) -> list[str]:
             names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
     near = (package, "petlbench.drawing")
     return [name for name in names if name.rpartition(".")[0] in near and package and _source(name) is not None]
+
+
+@cache
+def _packages(path: Path) -> set[str]:
+    """Top-level packages that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 @cache

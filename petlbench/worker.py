@@ -5,6 +5,7 @@ python -m petlbench.worker JOB.json
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import random
@@ -147,6 +148,7 @@ class _Attempt:
 
     def record(self, status: Status, reason: str, log: str) -> Record:
         self.seconds["total"] = time.perf_counter() - self.clock
+        here = machine(self.job.device)
         return Record(
             run=self.job.run,
             status=status,
@@ -159,7 +161,7 @@ class _Attempt:
             seconds={part: round(seconds, 3) for part, seconds in self.seconds.items()},
             peak_memory_bytes=_peak_memory(self.job.device),
             energy_joules=self.joules,
-            machine=machine(self.job.device),
+            machine=dataclasses.replace(here, versions=here.versions | provenance.libraries_of_job(self.job)),
             threads=self.job.threads,
             device=self.job.device,
             code=self.code,

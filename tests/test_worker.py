@@ -8,6 +8,7 @@ from dataclasses import replace as with_
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -37,6 +38,7 @@ def test_a_record_holds_all_it_takes_to_trust_and_repeat_a_number(do: Do) -> Non
     assert set(record.seconds) == {"build", "data", "fit", "score", "count", "total"}
     assert {"petlbench.methods.vpt", "petlbench.trial", "petlbench_file.tiny"} <= set(record.code)
     assert record.machine.versions["torch"] == torch.__version__
+    assert record.machine.versions["numpy"] == np.__version__  # which the file of the suite imports
     assert record.peak_memory_bytes is not None
     assert record.peak_memory_bytes > 50e6
 

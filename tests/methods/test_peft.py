@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from vits import count, perturbed, pickled, small, vit_base
 
-from petlbench import contract, spec, zoo
+from petlbench import contract, provenance, spec, zoo
 from petlbench.errors import InputError
 from petlbench.flops import multiply_adds
 from petlbench.method import Method
@@ -128,6 +129,12 @@ def test_a_class_made_for_a_variant_can_be_pickled() -> None:
     assert pickled(method("dora(r=4)")) == method("dora(r=4)")
     code = f"import pickle; print(pickle.loads({__import__('pickle').dumps(zoo.method('peft:dora'))!r})().r)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout.strip() == b"8"
+
+
+@needs_peft
+def test_a_record_names_the_version_of_peft() -> None:
+    method("lora").attach(small())
+    assert provenance.libraries("peft:lora")["peft"] == version("peft")
 
 
 @needs_peft
