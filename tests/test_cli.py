@@ -25,6 +25,7 @@ OPTIONS = {
     "figure": "results suite tasks methods metric out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods",
+    "show": "backbone",
     "data": "",
     "data list": "data-root",
     "data verify": "data-root tasks",
