@@ -122,7 +122,7 @@ class Injected(Method):
             with warnings.catch_warnings():
                 # BOFT looks for a compiler where there is no GPU; `save_projection` is False on purpose.
                 warnings.filterwarnings("ignore", ".*(CUDA extension|butterfly|Specified to not save)")
-                self.tuner(vit.model, self.config(**given, **self.fixed), adapter_name="default")
+                self.tuner(vit, self.config(**given, **self.fixed), adapter_name="default")
         except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:  # what peft raises
             raise InputError(f"peft:{self.variant}: {str(error).splitlines()[0]}") from error
         for path in [path for path, each in vit.model.named_modules() if isinstance(each, BaseTunerLayer)]:

@@ -82,6 +82,7 @@ def test_training_moves_the_very_weights_that_peft_would_move(name: str, images:
     [
         ("lora", 442_368),  # 12 blocks x 8 x ((768 + 2304) + (768 + 768))
         ("lora(target_modules=('attn.qkv',))", 294_912),
+        ("lora(layers_to_transform=(0, 11))", 73_728),
         ("dora", 479_232),  # and one length per output
         ("ia3", 64_512),  # 12 x (2304 outputs of qkv + 3072 inputs of fc2)
         ("vera", 43_008),  # 12 x (2 x 256 + 2304 + 768)
