@@ -107,6 +107,7 @@ class E2VPT(VPT):
             tokens, segments = self.choose(trial, initial)
             trial.restore(initial)
             masks_of(trial).fix(tokens, segments)
+            trial.found = {"tokens": tokens.int().tolist(), "segments": segments.int().tolist()}
         trial.fit()
 
     def choose(self, trial: Trial, initial: dict[str, Any]) -> tuple[Tensor, Tensor]:

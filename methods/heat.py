@@ -82,6 +82,7 @@ class HEAT(LoRA):
         scores = self.importance(trial)
         trial.restore(initial)
         self.switch_off(trial.encoder, scores)
+        trial.found = {"heads": [[head[0].requires_grad for head in block] for block in heads_of(trial.encoder)]}
         trial.fit()
 
     def importance(self, trial: Trial) -> Sequence[Tensor]:

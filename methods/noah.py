@@ -136,6 +136,7 @@ class NOAH(Method):
             subnet = self.search(trial, supernet)
             trial.restore(initial)
             supernet.cut(subnet)
+            trial.found = {name: list(sizes) for name, sizes in subnet._asdict().items()}
         trial.fit()
 
     def search(self, trial: Trial, supernet: Supernet) -> Subnet:

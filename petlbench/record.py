@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from petlbench.machine import Machine
 from petlbench.measure import Counts
@@ -48,6 +48,8 @@ class Record:
     counts: Counts | None = None
     """Parameters, FLOPs and bytes, measured on what was trained."""
     curve: list[Epoch] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+    """What the method chose while it trained, such as what to prune or which sub-net to train."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by part: "data", "build", "fit", "score", "count", "total"; and "evaluate" under `paper`."""
     peak_memory_bytes: int | None = None

@@ -70,6 +70,10 @@ class Trial:
         self.device = device
         self.curve: list[Epoch] = []
         """One entry per epoch trained so far, over all phases of a method."""
+        self.found: dict[str, Any] = {}
+        """What a method has chosen while it trained, such as what to prune; numbers, text and lists, for the record."""
+        self.watch: Callable[[], None] | None = None
+        """Called behind every epoch over all training images, under the protocol `paper`."""
         images, labels = train.all()
         self.images, self.labels = images.to(device), labels.to(device)
         self._normalize = Normalize(backbone).to(device)
@@ -110,6 +114,8 @@ class Trial:
             rate = optimizer.param_groups[0]["lr"]
             self.curve.append(Epoch(loss=mean, lr=rate, seconds=time.perf_counter() - started))
             self._report(epoch=epoch + 1, epochs=recipe.total_epochs, loss=mean)
+            if self.watch is not None:
+                self.watch()
 
     def batches(self, recipe: Recipe | None = None) -> Iterator[Batch]:
         """One epoch of shuffled training batches; an incomplete last one is dropped."""
@@ -134,6 +140,7 @@ class Trial:
         for index in (order[held:], order[:held]):
             part = copy(self)
             part.__dict__.pop("_vectors", None)  # those are of all images
+            part.watch = None
             part.images, part.labels = self.images[index.to(self.device)], self.labels[index.to(self.device)]
             parts.append(part)
         return parts[0], parts[1]

@@ -124,12 +124,10 @@ class _Attempt:
             head = suite.head(encoder, task)
         with self._timed("data"):
             train = suite.data(task, run.train, folder, run.framing)
-            watch = _Watch(job, suite, self.report) if run.evaluate_every else None
-            options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": watch or self.report}
+            options: dict[str, Any] = {"seed": run.seed, "device": job.device, "report": self.report}
             self.trial = trial = Trial(encoder, head, suite, run.recipe, train, run.backbone, **options)
+            trial.watch = watch = _Watch(job, suite, trial) if run.evaluate_every else None
         with self._timed("fit"):
-            if watch:
-                watch.trial = trial
             method.fit(trial)
         with self._timed("score"):  # the first and, but for `paper`, only time that anything reads the test split
             test = suite.data(task, run.score, folder, run.framing)
@@ -158,6 +156,7 @@ class _Attempt:
             budget=self.job.budget,
             counts=self.counts,
             curve=self.trial.curve if self.trial else [],
+            found=self.trial.found if self.trial else {},
             seconds={part: round(seconds, 3) for part, seconds in self.seconds.items()},
             peak_memory_bytes=_peak_memory(self.job.device),
             energy_joules=self.joules,
@@ -182,18 +181,15 @@ class _Watch:
     """Under the protocol `paper`: looks at the test split after every few epochs and remembers the best, as the
     official codes do. It only looks: the networks are trained as without it."""
 
-    def __init__(self, job: Job, suite: Suite, report: Report) -> None:
+    def __init__(self, job: Job, suite: Suite, trial: Trial) -> None:
         run = job.run
-        self.suite, self.report, self.every = suite, report, run.evaluate_every
+        self.suite, self.trial, self.every = suite, trial, run.evaluate_every
         self.task = suite.task(run.task)
         self.test = suite.data(self.task, "test", Path(job.data), run.framing)
-        self.trial: Trial | None = None
         self.best = -math.inf
         self.seconds = 0.0
 
-    def __call__(self, *, epoch: int, epochs: int, loss: float | None) -> None:
-        self.report(epoch=epoch, epochs=epochs, loss=loss)
-        assert self.trial is not None, "training starts after the trial is known"
+    def __call__(self) -> None:
         if len(self.trial.curve) % self.every == 0:
             started = time.perf_counter()
             outputs, labels = self.trial.outputs(self.test)

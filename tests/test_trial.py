@@ -259,6 +259,17 @@ def test_training_on_a_part_trains_the_whole_trial_and_is_scored_on_the_other(ma
     assert len(trial.curve) == 20
 
 
+def test_the_test_split_is_watched_behind_epochs_over_all_images_only(make: Callable[..., Trial]) -> None:
+    trial = make(with_(PLAIN, epochs=3))
+    seen: list[int] = []
+    trial.watch = lambda: seen.append(len(trial.curve))
+    train, _ = trial.split()
+    train.fit()
+    assert (seen, len(trial.curve)) == ([], 3)
+    trial.fit()
+    assert seen == [4, 5, 6]
+
+
 def test_pixels_are_normalised_as_in_pre_training() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     assert Normalize(MINI)(images)[:, 0, 0, 0].tolist() == [-2.0, 2.0]  # (x - 0.5) / 0.25

@@ -141,6 +141,7 @@ def test_fitting_leaves_binary_masks_of_one_of_the_candidates_that_are_trained_n
     tokens, segments = (each.encoder.model.get_buffer(name) for name in MASKS)
     assert tokens.dtype == segments.dtype == torch.bool
     assert 4 - tokens.sum().item() in (1, 2)
+    assert each.found == {"tokens": tokens.int().tolist(), "segments": segments.int().tolist()}
     pruned = {16 - number for number in segments.sum(1).tolist()}
     assert pruned in ({4}, {12})  # the same number in each prompt
     assert count(each.encoder) == 4 * (4 + 2) * 48

@@ -115,6 +115,7 @@ def test_fitting_switches_the_least_important_heads_off_and_they_stay_as_the_bac
     method.fit(each)
     off = frozen(each.encoder)
     assert len(off) == 4 * 4 // 2 * 2  # half of the heads of four blocks, in q and v
+    assert 2 * sum(on is False for block in each.found["heads"] for on in block) == len(off)
     for name, weight in each.encoder.named_parameters():
         if ROWS in name:
             assert weight.any().item() == weight.requires_grad

@@ -188,6 +188,7 @@ def test_the_sub_net_is_trained_from_the_initial_weights(
     monkeypatch.setattr(Trial, "fit", lambda self, recipe=None: (states.append(self.state()), fit(self, recipe))[1])
     each = trial(NOAH(**QUICK))
     NOAH(**QUICK).fit(each)
+    assert each.found == {name: list(sizes) for name, sizes in each.encoder.subnet._asdict().items()}  # type: ignore
     first, last = states
     assert all(torch.equal(value, first["head"][name]) for name, value in last["head"].items())
     for name, value in last["encoder"].items():
