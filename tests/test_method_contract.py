@@ -1,7 +1,7 @@
 """What every method promises, held against all that the zoo holds; and that the promises catch who breaks them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -11,13 +11,26 @@ from petlbench import contract, zoo
 from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.method import Method
 from petlbench.recipe import Recipe
-from petlbench.surgery import replace
+from petlbench.surgery import replace, trained
 
 
 @pytest.mark.parametrize("promise", contract.PROMISES, ids=contract.name)
 @pytest.mark.parametrize("name", zoo.methods())
 def test_it(name: str, promise: Callable[[Method], None]) -> None:
     promise(zoo.method(name)())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in zoo.methods() if "dropout" in {field.name for field in fields(zoo.method(name))}]
+)
+def test_a_field_called_dropout_acts_in_training_only(name: str) -> None:
+    encoder = zoo.method(name)(dropout=0.5).attach(contract.tiny_vit())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for weight in trained(encoder):
+            weight.add_(0.1 * torch.randn_like(weight))  # what begins with zeros hides what is dropped
+        assert not torch.equal(encoder.train()(images), encoder(images))
+        assert torch.equal(encoder.eval()(images), encoder(images))
 
 
 class Wrapped(Encoder):

@@ -100,27 +100,12 @@ def test_what_the_network_shares_is_stored_once() -> None:
     ]
 
 
-def test_dropout_acts_in_training_only(images: Tensor) -> None:
-    encoder = perturbed(FacT(dropout=0.5).attach(small()))
-    assert not torch.equal(encoder.train()(images), encoder(images))
-    assert torch.equal(encoder.eval()(images), encoder(images))
-
-
 @pytest.mark.parametrize("duplicate", [deepcopy, pickled])
 def test_a_copy_says_the_same_and_still_shares(duplicate: Any, images: Tensor) -> None:
     encoder = perturbed(FacT().attach(small())).eval()
     copy = duplicate(encoder)
     assert torch.equal(copy(images), encoder(images))
     assert copy.blocks[0].attn.qkv.up is copy.blocks[1].mlp.fc2.up
-
-
-def test_bfloat16_autocast_trains(images: Tensor) -> None:
-    encoder = perturbed(FacT().attach(small())).eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = encoder(images)
-    vectors.float().square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained(encoder))
-    torch.testing.assert_close(vectors.float(), encoder(images), rtol=0, atol=0.05)
 
 
 def test_a_backbone_whose_layers_are_no_whole_number_of_tiles_is_refused() -> None:

@@ -99,12 +99,6 @@ def test_a_vit_may_see_an_image_that_is_not_square() -> None:
     assert grids == [(8, 3)]
 
 
-def test_dropout_acts_in_training_only(images: Tensor) -> None:
-    encoder = perturbed(Mona(dropout=0.5).attach(small()))
-    assert not torch.equal(encoder.train()(images), encoder(images))
-    assert torch.equal(encoder.eval()(images), encoder(images))
-
-
 def test_a_bottleneck_below_one_is_refused() -> None:
     with pytest.raises(InputError, match="bottleneck=0"):
         Mona(bottleneck=0)

@@ -1,18 +1,16 @@
 """Pfeiffer adapter: its place and its starts, and the numbers of the sequential option of ShoufaChen/AdaptFormer."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor
-from vits import count, perturbed, pickled, small, vit_base
+from vits import count, perturbed, small, vit_base
 
 from petlbench import blocks, zoo
 from petlbench.encoder import ViT
 from petlbench.errors import InputError
-from petlbench.surgery import trained
 
 Pfeiffer: Any = zoo.method("pfeiffer")
 
@@ -94,27 +92,6 @@ def test_the_published_row_of_vtab_has_the_settings_of_noah() -> None:
     recipe = Pfeiffer().recipe("vtab", "svhn")
     assert (recipe.lr, recipe.weight_decay, recipe.decay_all, recipe.drop_path) == (1e-3, 1e-4, False, 0.1)
     assert (recipe.epochs, recipe.batch_size, recipe.schedule_lag, Pfeiffer.evaluate_every) == (100, 64, 1, 10)
-
-
-def test_dropout_acts_in_training_only(images: Tensor) -> None:
-    encoder = perturbed(Pfeiffer(dropout=0.5).attach(small()))
-    assert not torch.equal(encoder.train()(images), encoder(images))
-    assert torch.equal(encoder.eval()(images), encoder(images))
-
-
-@pytest.mark.parametrize("duplicate", [deepcopy, pickled])
-def test_a_copy_says_the_same(duplicate: Any, images: Tensor) -> None:
-    encoder = perturbed(Pfeiffer(activation="quick_gelu", norm=True).attach(small())).eval()
-    assert torch.equal(duplicate(encoder)(images), encoder(images))
-
-
-def test_bfloat16_autocast_trains(images: Tensor) -> None:
-    encoder = perturbed(Pfeiffer(norm=True).attach(small())).eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = encoder(images)
-    vectors.float().square().mul(torch.randn(24)).sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained(encoder))
-    torch.testing.assert_close(vectors.float(), encoder(images), rtol=0, atol=0.1)
 
 
 def test_blocks_that_norm_behind_their_branches_are_refused() -> None:

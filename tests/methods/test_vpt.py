@@ -122,16 +122,6 @@ def test_a_copy_says_the_same_and_still_shares_its_projection(duplicate: Any, im
     assert copy.blocks[0].project is copy.blocks[2].project
 
 
-@pytest.mark.parametrize("project_dim", [None, 6])
-def test_bfloat16_autocast_trains(project_dim: int | None, images: Tensor) -> None:
-    encoder = VPT(project_dim=project_dim).attach(small()).eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = encoder(images)
-    vectors.float().square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained(encoder))
-    torch.testing.assert_close(vectors.float(), encoder(images), rtol=0, atol=0.05)
-
-
 @pytest.mark.parametrize("fields", [{"tokens": 0}, {"project_dim": 0}], ids=str)
 def test_sizes_below_one_are_refused(fields: dict[str, int]) -> None:
     with pytest.raises(InputError, match="must be at least 1"):
