@@ -27,9 +27,11 @@ COUNTS = {  # method: weights trained on a Swin-B
     "adaptformer": (2 * 64 + 1) * WIDTHS + 64 * 24,
     "pfeiffer": (2 * 8 + 1) * WIDTHS + 8 * 24,
     "houlsby": 2 * ((2 * 8 + 1) * WIDTHS + 8 * 24),
+    "repadapter": 2 * (13 * WIDTHS + 8 * 24),
+    "apt": (200 + 2 * 4) * WIDTHS + 24,
     "vpt": 10 * WIDTHS,
 }
-UNCHANGED = sorted({"linear", "full", "partial", *COUNTS} - {"ssf", "vpt"})
+UNCHANGED = sorted({"linear", "full", "partial", *COUNTS} - {"ssf", "vpt", "apt"})
 """Methods that say at the start what the frozen backbone says."""
 
 
