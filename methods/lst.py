@@ -147,14 +147,15 @@ def narrow(block: nn.Module, heads: int, width: int) -> Block:
     own = dict(block.named_parameters())
     norm: Any = partial(nn.LayerNorm, eps=1e-6)
     hidden, before = own["mlp.fc1.weight"].shape
-    small = Block(
-        width,
-        math.gcd(heads, width),  # at most those of the ViT
-        mlp_ratio=hidden / before,
-        qkv_bias="attn.qkv.bias" in own,
-        drop_path=getattr(block.drop_path1, "drop_prob", 0.0),
-        norm_layer=norm,
-    )
+    with own["mlp.fc1.weight"].device:
+        small = Block(
+            width,
+            math.gcd(heads, width),  # at most those of the ViT
+            mlp_ratio=hidden / before,
+            qkv_bias="attn.qkv.bias" in own,
+            drop_path=getattr(block.drop_path1, "drop_prob", 0.0),
+            norm_layer=norm,
+        )
     with torch.no_grad():
         for name, weight in small.named_parameters():
             steps = [(wide // size, size) for wide, size in zip(own[name].shape, weight.shape, strict=True)]
