@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,10 @@ class Entry:
     """Whether some of what it adds can be merged into the backbone."""
     weights: int
     """Trained weights of a ViT-B/16 at 224 pixels, without the head."""
+    printed: Mapping[str, float]
+    """What publications print of them, in millions, by the fields it holds for; see `Method.printed`."""
+    lines: int
+    """Length of the method's file."""
 
 
 def entries() -> Iterator[Entry]:
@@ -37,7 +42,8 @@ def entries() -> Iterator[Entry]:
         with torch.device("meta"):
             encoder = kind().attach(backbone.build(REFERENCE))
         weights = sum(weight.numel() for weight in trained(encoder))
-        yield Entry(name, kind.family, kind.paper, kind.backbones(), _folds(encoder), weights)
+        lines = len(inspect.getsource(inspect.getmodule(kind) or kind).splitlines())
+        yield Entry(name, kind.family, kind.paper, kind.backbones(), _folds(encoder), weights, kind.printed, lines)
 
 
 def _folds(encoder: nn.Module) -> bool:

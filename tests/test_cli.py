@@ -24,7 +24,7 @@ OPTIONS = {
     "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
     "figure": "results suite tasks methods metric out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
-    "list": "methods",
+    "list": "methods results format",
     "show": "backbone",
     "data": "",
     "data list": "data-root",
@@ -216,6 +216,6 @@ def test_the_list_of_methods_says_what_each_is_and_how_many_weights_it_trains(
     assert cli.main(["list", "--methods"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert set(zoo.methods()) <= set(lines)
-    assert lines["lora"][1:7] == ["reparameterization", "2022", "ViT,", "Swin", "yes", "294,912"]
-    assert lines["hst"][1:5] == ["side", "2023", "ViT", "764,840"]
-    assert lines["linear"][-1] == "0"
+    assert lines["lora"][1:9] == ["reparameterization", "Hu", "2022", "ViT,", "Swin", "yes", "294,912", "0.29"]
+    assert lines["hst"][1:6] == ["side", "Lin", "2023", "ViT", "764,840"]
+    assert lines["linear"][1:5] == ["reference", "ViT,", "Swin", "0"]
