@@ -23,6 +23,7 @@ OPTIONS = {
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
     "figure": "results suite tasks methods metric out mix-data",
+    "report": "results suite tasks methods metric out mix-data serve port",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",

@@ -49,9 +49,11 @@ def add(commands: Commands) -> None:
     parser.set_defaults(do=do)
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Which scores of which rows and columns."""
-    parser.add_argument("--suite", default="", metavar="NAME", help="suite (default: the only one with records)")
+def add_selection(
+    parser: argparse.ArgumentParser, metavar: str = "NAME", suite: str = "suite (default: the only one with records)"
+) -> None:
+    """Which scores of which rows and columns; `suite` explains --suite."""
+    parser.add_argument("--suite", default="", metavar=metavar, help=suite)
     parser.add_argument("--tasks", default="", metavar="NAME,...", help="columns (default: all tasks of the suite)")
     parser.add_argument(
         "--methods",
@@ -102,9 +104,7 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
     from petlbench.store import Store
 
     records = list(Store(options.results).records())
-    present = sorted({record.run.suite for record in records})
-    if not present:
-        raise InputError(f"--results {options.results}: no records there yet; `petlbench run` makes them")
+    present = suites(options.results, records)
     if not options.suite and len(present) > 1:
         raise InputError(f"--suite is needed, as {options.results} has records of several: {', '.join(present)}")
     suite = options.suite or present[0]
@@ -113,7 +113,7 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
     if suite not in zoo.suites() and not zoo.is_path(suite):
         raise InputError(f"--suite {suite}: not in the zoo, so name its file, such as --suite ./{suite}.py")
     methods = spec.parse(options.methods) if options.methods else []
-    files = _files([suite, *(each.name for each in methods)])
+    files = paths([suite, *(each.name for each in methods)])
     choice: dict[str, Any] = {
         "tasks": shared.names(options.tasks),
         "methods": methods,
@@ -125,26 +125,44 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
 
 
 def _costs(options: argparse.Namespace) -> str:
-    from petlbench import provenance, spec, table, zoo
-    from petlbench.errors import InputError
+    from petlbench import spec, table, zoo
     from petlbench.store import Store
 
     store = Store(options.results)
     methods = spec.parse(options.methods) if options.methods else []
-    files = _files(each.name for each in methods)
-
-    def is_stale(cost: Cost) -> bool:
-        try:
-            return cost.code != provenance.fingerprint(files.get(cost.method, cost.method))
-        except InputError:  # the method is gone
-            return True
-
+    files = paths(each.name for each in methods)
     suite = zoo.name_of(options.suite)
     records = [record for record in store.records() if suite in ("", record.run.suite)]
-    return table.costs(store.costs(), options.format, records, methods=methods, is_stale=is_stale)
+    return table.costs(
+        store.costs(), options.format, records, methods=methods, is_stale=lambda cost: is_stale_cost(cost, files)
+    )
 
 
-def _files(names: Iterable[str]) -> dict[str, str]:
+def is_stale_cost(cost: Cost, files: dict[str, str]) -> bool:
+    """Whether code that can change a cost has changed since; `files` says where methods given by path lie."""
+    from petlbench import provenance, zoo
+    from petlbench.errors import InputError
+
+    if cost.method not in files and zoo.is_path(cost.method):  # never import a file because a cost names it
+        return True
+    try:
+        return cost.code != provenance.fingerprint(files.get(cost.method, cost.method))
+    except InputError:  # the method is gone
+        return True
+
+
+def suites(results: Path, records: Iterable[Record] | None = None) -> list[str]:
+    """The suites that have records, which are those of the folder if none are given. Raises InputError for none."""
+    from petlbench.errors import InputError
+    from petlbench.store import Store
+
+    present = {record.run.suite for record in (Store(results).records() if records is None else records)}
+    if not present:
+        raise InputError(f"--results {results}: no records there yet; `petlbench run` makes them")
+    return sorted(present)
+
+
+def paths(names: Iterable[str]) -> dict[str, str]:
     """Those of the names that are paths, by the name that records know them under."""
     from petlbench import zoo
 

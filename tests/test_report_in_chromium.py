@@ -1,0 +1,206 @@
+"""The report in a real browser, at the width of a desk and of a phone: clicks and keys, and not one complaint."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import PROGRAM, Page, browser
+from recorded import BACKBONE, cost, record, row
+from tiny import Tiny
+
+from petlbench import report
+from petlbench.record import Epoch
+
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="no chromium is installed")
+
+EVIL = "<img src=x onerror=alert(1)>"
+CURVE = [Epoch(loss=2.0, lr=0.1, seconds=1), Epoch(loss=1.0, lr=0.05, seconds=1)]
+DESK, PHONE = (1280, 800), (390, 844)
+
+
+def write(file: Path) -> Path:
+    """A report with three rows on four tasks: one of them failed, one is on another backbone and has an evil name."""
+    every = ("day", "night", "left", "right")
+    vpt = [record("vpt(tokens=5)", task, 70 + seed, seed, curve=CURVE) for task in every for seed in (0, 1)]
+    other = dataclasses.replace(BACKBONE, name="other")
+    evil = [record("linear", task, 9, backbone=other, found={"evil": EVIL}) for task in every]
+    evil = [dataclasses.replace(each, run=dataclasses.replace(each.run, label=EVIL)) for each in evil]
+    failed = record("lora", "right", 0, status="failed", reason=f"ValueError: {EVIL}")
+    records = [*row("lora", day=80, night=100, left=60), failed, *vpt, *evil]
+    part = report.Part(suite=Tiny(), records=records, choice={})
+    costs = [cost("lora"), cost("vpt(tokens=5)", faster=2)]
+    file.write_text(report.page([part], costs, Path("nowhere"), changed=lambda record: []), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(tmp_path_factory.mktemp("report") / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+def page(request: pytest.FixtureRequest, chromium: Page, address: str) -> Iterator[Page]:
+    """The report, freshly opened; at the end it must have had nothing to complain about."""
+    chromium.complaints.clear()
+    chromium.size(*request.param, phone=request.param == PHONE)
+    chromium.prefer("light")
+    chromium.open(address)
+    yield chromium
+    assert chromium.complaints == []
+
+
+ROWS = "section.suite tbody th"
+HEAD = "section.suite thead th:has(> button)"
+
+
+def head(page: Page, name: str) -> str:
+    """A selector of the button of a column."""
+    names = page.run(f"[...document.querySelectorAll({HEAD!r})].map(each => each.textContent)")
+    page.run(f"[...document.querySelectorAll({HEAD!r})][{names.index(name)}].id = 'head-{names.index(name)}'")
+    return f"#head-{names.index(name)} > button"
+
+
+def test_a_head_sorts_its_column_by_number_and_what_is_missing_stays_last(page: Page) -> None:
+    assert page.texts(ROWS) == [EVIL, "lora", "vpt(tokens=5)"]
+    page.click(head(page, "night"))
+    assert page.texts(ROWS) == ["lora", "vpt(tokens=5)", EVIL]  # 100, 70.5, 9
+    assert page.run("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
+    page.click(head(page, "night"))
+    assert page.texts(ROWS) == [EVIL, "vpt(tokens=5)", "lora"]
+    assert page.run("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "ascending"
+    for last in (1, 2):  # lora failed there, up and down
+        page.click(head(page, "right"))
+        assert page.texts(ROWS)[-1] == "lora", last
+    assert page.run("document.querySelectorAll('[aria-sort]').length") == 1
+
+
+def test_the_keyboard_sorts_as_well(page: Page) -> None:
+    page.run(f"document.querySelector({head(page, 'method')!r}).focus()")
+    page.press("Enter")
+    assert page.texts(ROWS) == [EVIL, "lora", "vpt(tokens=5)"]
+    page.press(" ")
+    assert page.texts(ROWS) == ["vpt(tokens=5)", "lora", EVIL]
+
+
+def test_rows_are_filtered_by_name_and_by_what_tells_them_apart(page: Page) -> None:
+    page.click("input[type=search]")
+    page.write("vpt")
+    assert page.texts(ROWS) == ["vpt(tokens=5)"]
+    assert page.texts("output") == ["1 of 3 rows"]
+    assert page.run("document.querySelectorAll('.plot a').length") == 1
+    page.run("document.querySelector('.filters').reset()")
+    choose(page, "[data-axis=backbone]", "other")
+    assert page.texts(ROWS) == [EVIL]
+    choose(page, "[data-axis=backbone]", "*")
+    choose(page, "[data-axis=family]", "reparameterization")
+    assert page.texts(ROWS) == ["lora"]
+
+
+def choose(page: Page, selector: str, value: str) -> None:
+    """What a choice in the menu of a select does; the menu itself is drawn by the system."""
+    page.run(
+        f"""(() => {{
+            const found = document.querySelector({selector!r});
+            found.value = {value!r};
+            found.dispatchEvent(new Event("input", {{bubbles: true}}));
+        }})()"""
+    )
+    page.settle()
+
+
+def test_a_group_of_columns_can_be_put_away(page: Page) -> None:
+    shown = page.texts("section.suite thead th")
+    assert {"natural", "day", "night", "structured", "left"} <= set(shown)
+    page.click("fieldset input")
+    assert set(shown) - set(page.texts("section.suite thead th")) == {"natural", "day", "night"}
+    assert len(page.texts("section.suite tbody tr:first-child > *")) == len(shown) - 3 - 2 - 1  # of heads, two groups
+
+
+def test_a_click_opens_the_records_behind_a_cell(page: Page) -> None:
+    page.click("section.suite tbody tr:last-child [data-cell]")
+    assert page.texts("dialog h2") == ["vpt(tokens=5) on day"]
+    cells = page.texts("dialog tbody td")
+    assert cells[:4] == ["0", "70", "35", "done"]
+    assert page.run("document.querySelectorAll('dialog .curve[points]').length") == 4  # loss and rate of two seeds
+    assert "petlbench run --methods 'vpt(tokens=5)'" in page.texts("dialog pre")[1]
+    assert {"Method", "Recipe", "Machine", "Versions", "Code"} <= set(page.texts("dialog summary"))
+    page.click("#close")
+    assert page.texts("dialog h2") == []
+
+
+def test_the_keyboard_opens_and_closes_and_comes_back_to_the_cell(page: Page) -> None:
+    page.run("document.querySelector('section.suite tbody tr:last-child [data-cell]').focus()")
+    page.press("Tab")
+    page.press("Enter")
+    assert page.texts("dialog h2") == ["vpt(tokens=5) on night"]
+    page.press("Escape")
+    assert page.texts("dialog h2") == []
+    assert page.run("document.activeElement.textContent") == "70.5 ± 0.7"
+    assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_name_that_is_html_stays_a_name(page: Page) -> None:
+    page.click("section.suite tbody tr:first-child [data-cell]")
+    assert page.texts("dialog h2") == [f"{EVIL} on day"]
+    page.click("#close")
+    assert page.run("document.querySelectorAll('img').length") == 0
+
+
+def test_a_failed_cell_says_why(page: Page) -> None:
+    page.click("section.suite tbody tr:nth-child(2) td:has(button):nth-last-child(4) button")
+    assert page.texts("dialog h2") == ["lora on right"]
+    assert f"ValueError: {EVIL}" in page.texts("dialog .bad")
+
+
+def test_the_page_is_dark_where_the_system_is_and_where_the_reader_wants_it(page: Page) -> None:
+    def paper() -> str:
+        return page.run("getComputedStyle(document.documentElement).backgroundColor")
+
+    light = paper()
+    page.click("#theme")
+    dark = paper()
+    assert dark != light
+    assert page.run("document.querySelector('#theme').ariaPressed") == "true"
+    page.click("#theme")
+    assert paper() == light
+    page.prefer("dark")
+    assert paper() == light  # the reader has chosen
+    page.run("delete document.documentElement.dataset.theme")
+    assert paper() == dark
+
+
+def test_both_axes_of_the_figure_can_be_chosen(page: Page) -> None:
+    points = "[...document.querySelectorAll('.plot a')].map(each => each.getAttribute('aria-label'))"
+    assert page.run(points) == [
+        "vpt(tokens=5): mean over groups (%) 70.5, trained weights of the method (M) 0.295",
+        f"{EVIL}: mean over groups (%) 9, trained weights of the method (M) 0.295",
+    ]
+    names = page.run("[...document.querySelector('[name=x]').options].map(each => each.text)")
+    (latency,) = [str(place) for place, name in enumerate(names) if name.startswith("latency (ms)")]
+    choose(page, "[name=x]", latency)
+    choose(page, "[name=y]", str(names.index("night (%)")))
+    assert [each.split(": night")[0] for each in page.run(points)] == ["vpt(tokens=5)", "lora"]
+    assert "from left to right: vpt(tokens=5), lora." in page.texts("figcaption")[0]
+    assert page.run("document.querySelectorAll('.plot .ahead').length") == 2
+
+
+def test_nothing_moves_and_nothing_is_wider_than_the_window(page: Page) -> None:
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+    assert page.run("moved") == []
+
+
+def test_no_script_but_the_page_s_own_runs(chromium: Page, address: str) -> None:
+    chromium.open(address)
+    chromium.complaints.clear()
+    chromium.run(
+        "document.head.append(Object.assign(document.createElement('style'), {textContent: 'body {color: red}'}))"
+    )
+    chromium.settle()
+    assert "Content Security Policy" in chromium.complaints[0]
