@@ -7,6 +7,10 @@ In your own training code:
     vit = petlbench.backbone.build("vit_base_patch16_224.augreg_in21k", "pretrained")
     encoder = petlbench.load("lora")(rank=8).attach(vit)      # trains whatever requires a gradient
 
+In a notebook:
+
+    petlbench.results("results").table("mini")                # a DataFrame that shows itself as a table of a paper
+
 The names below are public; they are imported when they are first used, so `petlbench --help` needs no torch.
 """
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from petlbench.encoder import Encoder, Swin, ViT
     from petlbench.errors import InputError
     from petlbench.method import Method, Paper
+    from petlbench.notebook import results
     from petlbench.recipe import Recipe
     from petlbench.suite import Suite, Task
     from petlbench.surgery import fold, replace, trained, trained_state
@@ -45,6 +50,7 @@ _HOMES = {
     "fold": "surgery",
     "load": "zoo",
     "replace": "surgery",
+    "results": "notebook",
     "trained": "surgery",
     "trained_state": "surgery",
     "zoo": "",
@@ -67,6 +73,7 @@ __all__ = [
     "fold",
     "load",
     "replace",
+    "results",
     "trained",
     "trained_state",
     "zoo",

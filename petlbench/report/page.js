@@ -194,7 +194,7 @@ function draw(section, number, figure, rows, { x: acrossChoice, y: upChoice, log
   plot.replaceChildren(svg);
   const better = (axis) => `${axis[1] ? "more" : "less"} is better`;
   caption.textContent =
-    `Ahead of all others, from left to right: ${front.map((point) => point.label).join(", ")}. ` +
+    `Pareto front, from left to right: ${front.map((point) => point.label).join(", ")}. ` +
     `Up: ${better(up)}; across: ${better(across)}. A point leads to its row.`;
 }
 
