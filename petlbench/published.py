@@ -133,6 +133,8 @@ class Rows:
     """
     misprints: DataFrame
     """Why not to trust a number, else an empty text."""
+    in_zoo: bool
+    """Whether the zoo has the suite, so that the columns are (group, task)."""
     left_out: int
     """Number of rows without a number of these tasks; most of them have printed means."""
 
@@ -196,6 +198,7 @@ def rows(
         axes=found.groupby(ROW, sort=False).agg(**row)[is_there].reset_index(),
         values=made[is_there].reset_index(drop=True),
         misprints=wrong[is_there].reset_index(drop=True),
+        in_zoo=suite is not None,
         left_out=int((~is_there).sum()),
     )
 
