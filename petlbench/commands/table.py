@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from petlbench.cost import Cost
     from petlbench.published import Rows
     from petlbench.record import Record
-    from petlbench.spec import Spec
     from petlbench.suite import Suite
 
 FORMATS = ("terminal", "markdown", "latex", "csv")
@@ -29,6 +28,7 @@ EPILOG = """examples:
   petlbench table --suite mini --format csv --head
   petlbench table --cost --format markdown
   petlbench table --suite vtab --with published=hst,noah       (published rows, also where nothing was measured)
+  petlbench table --suite vtab --delta                         (measured minus published, where they compare)
 
 Means are over all tasks of the table: a row that lacks one has none. --tasks shows, and averages, fewer.
 """
@@ -47,6 +47,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
     parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
     add_published(parser)
+    parser.add_argument(
+        "--delta",
+        action="store_true",
+        help="measured minus published, where task, method, architecture and scored checkpoint are the same",
+    )
     parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
     shared.add_results(parser)
@@ -104,12 +109,31 @@ def do(options: argparse.Namespace) -> int:
 def _scores(options: argparse.Namespace) -> str:
     from petlbench import table
 
+    if options.delta:
+        return _delta(options)
     if options.also:
         return _with_published(options)
     records, suite, choice = selected(options)
     return table.scores(
         records, suite, options.format, digits=options.digits, head=options.head, ppt=options.ppt, **choice
     )
+
+
+def _delta(options: argparse.Namespace) -> str:
+    from petlbench import comparison, delta, zoo
+    from petlbench.errors import InputError
+
+    if options.metric:
+        raise InputError(f"--metric {options.metric}: not with --delta, which compares each task's own")
+    records, suite, choice = selected(options)
+    name = zoo.name_of(options.suite) or records[0].run.suite
+    asked = (records, suite, name, shared.sources(options.also) if options.also else [])
+    try:
+        if options.format == "csv":
+            return delta.csv(*asked, **choice)
+        return comparison.text(delta.table(*asked, options.digits, **choice), options.format)
+    except delta.IncomparableError as reason:
+        return str(reason)
 
 
 def _with_published(options: argparse.Namespace) -> str:
@@ -139,6 +163,7 @@ def chosen(options: argparse.Namespace) -> tuple[Rows | None, tuple[list[Record]
     """
     from petlbench import published, spec, zoo
     from petlbench.errors import InputError, unknown
+    from petlbench.selection import has_any
     from petlbench.store import Store
 
     sources = shared.sources(options.also)
@@ -151,7 +176,7 @@ def chosen(options: argparse.Namespace) -> tuple[Rows | None, tuple[list[Record]
         methods, options.methods = options.methods, ""
         records, suite, choice = selected(options)
         options.methods = methods
-        choice["methods"] = [each for each in spec.parse(methods) if _has(records, each)] if methods else []
+        choice["methods"] = [each for each in spec.parse(methods) if has_any(records, each)] if methods else []
         measured = None if methods and not choice["methods"] else (records, suite, choice)
     asked = spec.parse(options.methods) if options.methods else []
     numbers = published.load(sources)
@@ -164,16 +189,6 @@ def chosen(options: argparse.Namespace) -> tuple[Rows | None, tuple[list[Record]
     if asked and not printed:
         return None, measured
     return published.rows(name, suite_here, sources, shared.names(options.tasks), printed), measured
-
-
-def _has(records: list[Record], method: Spec) -> bool:
-    from petlbench.errors import InputError
-    from petlbench.selection import of_methods
-
-    try:
-        return bool(of_methods(records, [method]))
-    except InputError:
-        return False
 
 
 def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str, Any]]:
