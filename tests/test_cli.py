@@ -23,6 +23,7 @@ OPTIONS = {
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost delta digits head ppt with out mix-data",
     "figure": "results suite tasks methods metric out mix-data",
+    "cite": "results suite tasks methods with out",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",
