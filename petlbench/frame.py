@@ -92,16 +92,16 @@ def scores(
 
     score = wide(scored["score"])
     stale = over_seeds(wide(scored["state"] == "stale").eq(True)).any()
-    of_seeds = _with_means(score, chosen, mean)
+    of_seeds = with_means(score, chosen, mean)
     # A seed that lacks a task has no mean: only where every seed has one do they say how the mean scatters.
     complete = over_seeds(of_seeds.notna()).all()
     std = over_seeds(of_seeds).std().where(complete | ~complete.columns.map(is_mean))
-    count = _with_means(over_seeds(score).count(), chosen, lambda part: part.min(axis=1))
+    count = with_means(over_seeds(score).count(), chosen, lambda part: part.min(axis=1))
     return Scores(
-        mean=_with_means(over_seeds(score).mean(), chosen, mean).reindex(rows),
+        mean=with_means(over_seeds(score).mean(), chosen, mean).reindex(rows),
         std=std.reindex(rows),
         count=count.reindex(rows, fill_value=0),
-        stale=_with_means(stale, chosen, lambda part: part.any(axis=1)).reindex(rows, fill_value=False),
+        stale=with_means(stale, chosen, lambda part: part.any(axis=1)).reindex(rows, fill_value=False),
         parameters=scored.groupby(AXES)[["method_parameters", "head_parameters"]].mean().reindex(rows),
         budget=_budget(scored).reindex(rows),
         runs=found,
@@ -204,7 +204,7 @@ def _budget(scored: DataFrame) -> DataFrame:
     return of_tasks.rename(columns={name: name.removeprefix("spent_") for name in spent})
 
 
-def _with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFrame], Series]) -> DataFrame:
+def with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFrame], Series]) -> DataFrame:
     """From columns of tasks to those that `Scores` describes."""
     groups: dict[str, list[str]] = {}
     for task in tasks:

@@ -57,6 +57,11 @@ def of_methods(records: Iterable[Kept], methods: Sequence[Spec]) -> list[Kept]:
     return list(chosen.values()) if methods else ordered
 
 
+def has_any(records: Iterable[Kept], method: Spec) -> bool:
+    """Whether one of the records is of this method."""
+    return any(_fits(record, method) for record in records)
+
+
 def states(records: Sequence[Record], known: Iterable[str], is_stale: Callable[[Record], bool]) -> list[State]:
     """What became of each run, after the best one of each row, task and seed has taken the place of the others."""
     found: list[State] = []

@@ -59,9 +59,14 @@ def scores_csv(found: Scores) -> str:
     for every mean mean_GROUP, mean_tasks and mean_groups, also with _std and _n; search_trials and search_seconds, what
     the search of a task has spent, where there was one; and the numbers of done, stale and failed runs.
     """
+    return scores_frame(found).to_csv(index=False).rstrip("\n")
+
+
+def scores_frame(found: Scores) -> DataFrame:
+    """What `scores_csv` writes."""
     columns: dict[str, Series] = {}
     for group, name in found.columns:
-        title = name if not is_mean((group, name)) else f"mean_{group if name == MEAN else name}"
+        title = column_title(group, name)
         columns[title] = found.mean[group, name]
         columns[f"{title}_std"] = found.std[group, name]
         columns[f"{title}_n"] = found.count[group, name]
@@ -69,7 +74,12 @@ def scores_csv(found: Scores) -> str:
     counted: dict[str, list[State]] = {"done": ["done"], "stale": ["stale"], "failed": FAILED}
     for title, states in counted.items():
         columns[title] = found.runs["state"].isin(states).groupby([found.runs[name] for name in AXES]).sum()
-    return found.parameters.convert_dtypes().join(DataFrame(columns)).reset_index().to_csv(index=False).rstrip("\n")
+    return found.parameters.convert_dtypes().join(DataFrame(columns)).reset_index()
+
+
+def column_title(group: str, name: str) -> str:
+    """The name of a column of scores outside of its group: a task, mean_GROUP, mean_tasks or mean_groups."""
+    return name if not is_mean((group, name)) else f"mean_{group if name == MEAN else name}"
 
 
 def scores_table(found: Scores, digits: int = 1, *, head: bool = False, ppt: bool = False) -> Table:
@@ -87,12 +97,14 @@ def scores_table(found: Scores, digits: int = 1, *, head: bool = False, ppt: boo
             columns.append((Column(name), [Cell(significant(value)) for value in found.budget[field]]))
     for group, name in found.columns:
         each = zip(found.mean[group, name], found.std[group, name], found.stale[group, name], strict=True)
-        columns.append((_column(group, name), _placed([_score(mean, std, stale, digits) for mean, std, stale in each])))
+        columns.append(
+            (score_column(group, name), placed([_score(mean, std, stale, digits) for mean, std, stale in each]))
+        )
     if ppt and (AVERAGE, TASKS) in found.columns:
         both = zip(found.mean[AVERAGE, TASKS], found.parameters["method_parameters"], strict=True)
         marked = zip((measure.ppt(*each) for each in both), found.stale[AVERAGE, TASKS], strict=True)
         columns.append(
-            (Column("PPT", AVERAGE), _placed([_score(ppt, math.nan, stale, digits) for ppt, stale in marked]))
+            (Column("PPT", AVERAGE), placed([_score(ppt, math.nan, stale, digits) for ppt, stale in marked]))
         )
     heads, cells = zip(*columns, strict=True)
     rows = list(zip(*cells, strict=True))
@@ -155,7 +167,8 @@ def significant(value: float, figures: int = 3) -> str:
     return f"{value:.{max(0, figures - 1 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
-def _column(group: str, name: str) -> Column:
+def score_column(group: str, name: str) -> Column:
+    """The head of a column of scores."""
     if group == AVERAGE:
         return Column(f"over {name}", group, f"mean of {name}")
     return Column(name, group, f"{group} mean" if name == MEAN else "")
@@ -167,13 +180,18 @@ def _score(mean: float, std: float, stale: bool, digits: int) -> Cell:
     return Cell(f"{mean:.{digits}f}", "" if math.isnan(std) else f"{std:.{digits}f}", bool(stale))
 
 
-def _placed(cells: Sequence[Cell]) -> list[Cell]:
-    """Find the best and the second as printed: what reads the same shares its place. One row alone has none."""
-    if sum(cell.text != MISSING for cell in cells) < 2:
+def placed(cells: Sequence[Cell]) -> list[Cell]:
+    """Find the best and the second as printed: what reads the same shares its place.
+
+    One row alone has none, and what is doubtful neither.
+    """
+    ranked = [cell.text != MISSING and not cell.doubtful for cell in cells]
+    if sum(ranked) < 2:
         return list(cells)
-    values = sorted({float(cell.text) for cell in cells if cell.text != MISSING}, reverse=True)
+    values = sorted({float(cell.text) for cell, has in zip(cells, ranked, strict=True) if has}, reverse=True)
     places = dict(zip(values[:2], (1, 2), strict=False))
-    return [cell if cell.text == MISSING else replace(cell, place=places.get(float(cell.text), 0)) for cell in cells]
+    both = zip(cells, ranked, strict=True)
+    return [replace(cell, place=places.get(float(cell.text), 0)) if has else cell for cell, has in both]
 
 
 def _words(value: object) -> str:

@@ -26,9 +26,18 @@ class Cell:
     """Marked with a dagger."""
     place: int = 0
     """1 for the best of its column, 2 for the second, 0 for all others."""
+    doubtful: bool = False
+    """Marked with a double dagger."""
+    cite: str = ""
+    """Key in a bibliography, which LaTeX cites in place of the text."""
 
     def __str__(self) -> str:
-        return self.text + (f" ± {self.spread}" if self.spread else "") + ("†" if self.stale else "")
+        return self.text + (f" ± {self.spread}" if self.spread else "") + self.marks
+
+    @property
+    def marks(self) -> str:
+        """What points at the notes."""
+        return ("†" if self.stale else "") + ("‡" if self.doubtful else "")
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Table:
     """Sentences that belong below the table."""
     rotate: bool = field(default=False, kw_only=True)
     """Whether the names of columns in groups are set upright in LaTeX, as for many narrow columns."""
+    apart: int = field(default=0, kw_only=True)
+    """How many of the last rows stand below a rule of their own, as published ones do below measured ones."""
 
 
 def terminal(table: Table, console: Console | None = None) -> str:
@@ -112,7 +123,7 @@ def latex(table: Table) -> str:
         "\\toprule",
         *_latex_head(table),
         "\\midrule",
-        *(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows),
+        *_latex_rows(table),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{adjustbox}",
@@ -120,6 +131,13 @@ def latex(table: Table) -> str:
         "\\end{table*}",
     ]
     return "\n".join(lines)
+
+
+def _latex_rows(table: Table) -> Iterator[str]:
+    for number, row in enumerate(table.rows):
+        if number and number == len(table.rows) - table.apart:
+            yield "\\midrule"
+        yield " & ".join(_latex_cell(cell) for cell in row) + r" \\"
 
 
 def _sides(table: Table) -> list[str]:
@@ -151,7 +169,9 @@ def _rich(table: Table, block: Sequence[int]) -> RichTable:
     for i in block:
         column = table.columns[i]
         made.add_column(Text(str(column)), justify="left" if column.key else "right", no_wrap=True)
-    for row in table.rows:
+    for number, row in enumerate(table.rows):
+        if number and number == len(table.rows) - table.apart:
+            made.add_section()
         # Appended, so that the style ends where the text does and underlines no padding.
         made.add_row(*(Text().append(str(row[i]), styles[row[i].place]) for i in block))
     return made
@@ -172,6 +192,7 @@ LATEX = {
     '"': "''",
     "±": r"$\pm$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     MISSING: "--",
 }
 
@@ -182,9 +203,11 @@ def _for_latex(text: str) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+    if cell.cite:
+        return f"\\cite{{{cell.cite}}}"
     text = marks[cell.place].format(_for_latex(cell.text))
     spread = f"{{\\scriptsize$\\pm${_for_latex(cell.spread)}}}" if cell.spread else ""
-    return text + spread + (LATEX["†"] if cell.stale else "")
+    return text + spread + _for_latex(cell.marks)
 
 
 def _latex_head(table: Table) -> Iterator[str]:

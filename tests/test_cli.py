@@ -21,9 +21,10 @@ REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
     "plan": f"{REQUEST} jobs",
-    "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
+    "table": "results suite tasks methods metric format cost delta digits head ppt with out mix-data",
     "figure": "results suite tasks methods metric out mix-data",
     "report": "results suite tasks methods metric out mix-data serve port",
+    "cite": "results suite tasks methods with out",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",

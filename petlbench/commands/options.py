@@ -118,6 +118,16 @@ def methods(text: str, backbone: str) -> list[Spec]:
     return spec.parse(",".join(fit))
 
 
+def sources(text: str) -> list[str]:
+    """The sources in `published=SOURCE,...`; none for `published` alone. Raises InputError for anything else."""
+    from petlbench.errors import InputError
+
+    word, equals, rest = text.partition("=")
+    if word != "published" or (equals and not names(rest)):
+        raise InputError(f"--with {text}: expected published or published=SOURCE,..., such as published=hst,noah")
+    return names(rest)
+
+
 def names(text: str) -> list[str]:
     """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -15,6 +15,7 @@ from petlbench.commands import options as shared
 if TYPE_CHECKING:
     from petlbench.commands import Commands
     from petlbench.cost import Cost
+    from petlbench.published import Rows
     from petlbench.record import Record
     from petlbench.suite import Suite
 
@@ -26,6 +27,8 @@ EPILOG = """examples:
   petlbench table --suite vtab --out vtab.tex
   petlbench table --suite mini --format csv --head
   petlbench table --cost --format markdown
+  petlbench table --suite vtab --with published=hst,noah       (published rows, also where nothing was measured)
+  petlbench table --suite vtab --delta                         (measured minus published, where they compare)
 
 Means are over all tasks of the table: a row that lacks one has none. --tasks shows, and averages, fewer.
 """
@@ -43,6 +46,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("--head", action="store_true", help="a column for the trained weights of the heads")
     parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
     parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
+    add_published(parser)
+    parser.add_argument(
+        "--delta",
+        action="store_true",
+        help="measured minus published, where task, method, architecture and scored checkpoint are the same",
+    )
     parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
     shared.add_results(parser)
@@ -64,6 +73,17 @@ def add_selection(
     parser.add_argument("--metric", default="", metavar="NAME", help="score to show (default: each task's own)")
     parser.add_argument(
         "--mix-data", action="store_true", help="let runs on different data share a table; the caption says so"
+    )
+
+
+def add_published(parser: argparse.ArgumentParser) -> None:
+    """Published rows beside the measured ones."""
+    parser.add_argument(
+        "--with",
+        dest="also",
+        default="",
+        metavar="published[=SOURCE,...]",
+        help="published numbers of the same suite, set apart and cited: of all sources or of these",
     )
 
 
@@ -91,10 +111,86 @@ def do(options: argparse.Namespace) -> int:
 def _scores(options: argparse.Namespace) -> str:
     from petlbench import table
 
+    if options.delta:
+        return _delta(options)
+    if options.also:
+        return _with_published(options)
     records, suite, choice = selected(options)
     return table.scores(
         records, suite, options.format, digits=options.digits, head=options.head, ppt=options.ppt, **choice
     )
+
+
+def _delta(options: argparse.Namespace) -> str:
+    from petlbench import comparison, delta, zoo
+    from petlbench.errors import InputError
+
+    if options.metric:
+        raise InputError(f"--metric {options.metric}: not with --delta, which compares each task's own")
+    records, suite, choice = selected(options)
+    name = zoo.name_of(options.suite) or records[0].run.suite
+    asked = (records, suite, name, shared.sources(options.also) if options.also else [])
+    try:
+        if options.format == "csv":
+            return delta.csv(*asked, **choice)
+        return comparison.text(delta.table(*asked, options.digits, **choice), options.format)
+    except delta.IncomparableError as reason:
+        return str(reason)
+
+
+def _with_published(options: argparse.Namespace) -> str:
+    import pandas as pd
+
+    from petlbench import comparison, frame, table
+
+    rows, measured = chosen(options)
+    found = frame.scores(measured[0], measured[1], **measured[2]) if measured else None
+    if options.format == "csv":
+        parts = [comparison.flat(rows)] if rows else []
+        both = [table.scores_frame(found).assign(source="measured"), *parts] if found else parts
+        return pd.concat(both, ignore_index=True).to_csv(index=False).rstrip("\n")
+    if found is None:
+        assert rows is not None  # `chosen` has found one of the two
+        return comparison.text(comparison.published_table(options.suite, rows, options.digits), options.format)
+    made = table.scores_table(found, options.digits, head=options.head, ppt=options.ppt)
+    if rows:
+        made = comparison.beside(found, made, rows, options.digits)
+    return comparison.text(made, options.format)
+
+
+def chosen(options: argparse.Namespace) -> tuple[Rows | None, tuple[list[Record], Suite, dict[str, Any]] | None]:
+    """The published rows that the options ask for, and what `selected` gives; one of them may be nothing.
+
+    Raises InputError for a method that is in neither.
+    """
+    from petlbench import published, spec, zoo
+    from petlbench.errors import InputError, unknown
+    from petlbench.selection import has_any
+    from petlbench.store import Store
+
+    sources = shared.sources(options.also)
+    present = {record.run.suite for record in Store(options.results).records()}
+    if not options.suite and len(present) != 1:
+        raise InputError(f"--suite is needed: {options.results} has records of {len(present) or 'no'} suites")
+    name = zoo.name_of(options.suite) or next(iter(present))
+    measured = None
+    if name in present:
+        methods, options.methods = options.methods, ""
+        records, suite, choice = selected(options)
+        options.methods = methods
+        choice["methods"] = [each for each in spec.parse(methods) if has_any(records, each)] if methods else []
+        measured = None if methods and not choice["methods"] else (records, suite, choice)
+    asked = spec.parse(options.methods) if options.methods else []
+    numbers = published.load(sources)
+    called = set(zip(numbers["method"], numbers["id"], strict=True))
+    printed = [each for each in asked if any(published.means(each, *names) for names in called)]
+    for each in asked:
+        if each not in printed and not (measured and each in measured[2]["methods"]):
+            raise unknown("method, measured or published,", str(each), {id for _, id in called})
+    suite_here = zoo.suite(options.suite or name)() if zoo.is_path(options.suite) or name in zoo.suites() else None
+    if asked and not printed:
+        return None, measured
+    return published.rows(name, suite_here, sources, shared.names(options.tasks), printed), measured
 
 
 def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str, Any]]:
