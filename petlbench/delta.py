@@ -19,13 +19,14 @@ from petlbench.run import Run
 from petlbench.selection import axes, has_any
 from petlbench.suite import Suite
 from petlbench.table import column_title, score_column
-from petlbench.typeset import Cell, Column, Table
+from petlbench.typeset import MINUS, Cell, Column, Table
 
 CHECKPOINTS = {"last_epoch": "", "best_test_epoch": "_best_test_epoch"}
 """What sources score, and how the metric of a record that holds the same ends."""
 PIXELS = 224
 """Height and width of the images behind the published numbers of classification."""
-KEYS = ["method", "source", "backbone", "weights", "protocol", "scored"]
+KEYS = ["method", "source", "backbone", "weights", "protocol", "scored", "published with"]
+"""What names a difference; the last is the pre-training as the source gives it."""
 
 
 class IncomparableError(Exception):
@@ -65,7 +66,8 @@ def differences(
                 cells = found.mean.loc[[row]].iloc[0][tasks] - rows.values.iloc[number][tasks]
                 if cells.notna().any():
                     run, source = runs[row], rows.axes["source"].iloc[number]
-                    named = (run.label, source, run.backbone.name, run.backbone.weights, run.protocol, checkpoint)
+                    ours = run.backbone.name, run.backbone.weights, run.protocol
+                    named = (run.label, source, *ours, checkpoint, rows.axes["pretraining"].iloc[number])
                     made.append(dict(zip([*KEYS, *tasks], [*named, *cells], strict=True)))
                     marks.append({column: rows.misprints.iloc[number][column] for column in tasks})
     if not made:
@@ -136,7 +138,7 @@ def _nothing(name: str, rows: Rows) -> str:
 
 
 def _cell(value: float, reason: str, digits: int) -> Cell:
-    return Cell() if math.isnan(value) else Cell(f"{value:+.{digits}f}", doubtful=bool(reason))
+    return Cell() if math.isnan(value) else Cell(f"{value:+.{digits}f}".replace("-", MINUS), doubtful=bool(reason))
 
 
 def _notes(found: DataFrame, misprints: DataFrame) -> Iterator[str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from tabulate import tabulate
 
 MISSING = "—"
+MINUS = "\u2212"
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ LATEX = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     MISSING: "--",
+    MINUS: "$-$",
 }
 
 

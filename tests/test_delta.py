@@ -58,9 +58,10 @@ def test_the_caption_says_what_was_compared(tmp_path: Path, capsys: pytest.Captu
     assert out.splitlines()[0] == (
         "vtab: measured minus published, in points; same task, method and architecture, and the same scored checkpoint "
         "(last epoch against last_epoch, best test epoch against best_test_epoch); "
-        f"backbone {VIT}; weights pretrained; protocol fixed; scored last_epoch."
+        f"backbone {VIT}; weights pretrained; protocol fixed; scored last_epoch; "
+        "published with ImageNet-21k supervised."
     )
-    assert out.splitlines()[4].split()[:3] == ["adaptformer", "osu_peft_vision", "-21.30"]
+    assert out.splitlines()[4].split()[:3] == ["adaptformer", "osu_peft_vision", "\u221221.30"]
     assert "osu_peft_vision: seed 42, one run;" in out
 
 
