@@ -8,7 +8,7 @@ import sys
 import warnings
 
 from petlbench._version import __version__
-from petlbench.commands import bench, check, cost, data, figure, list_, plan, pretrain, run, show, table
+from petlbench.commands import bench, check, compare, cost, data, figure, list_, plan, pretrain, run, show, table
 from petlbench.errors import InputError
 
 
@@ -41,6 +41,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, plan, table, figure, cost, list_, show, data, bench, check, pretrain):
+    for command in (run, plan, table, compare, figure, cost, list_, show, data, bench, check, pretrain):
         command.add(commands)
     return top
