@@ -23,7 +23,7 @@ OPTIONS = {
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost digits head ppt out mix-data",
     "compare": "results suite tasks methods metric reference format mix-data",
-    "figure": "results suite tasks methods metric out mix-data",
+    "figure": "results suite tasks methods metric kind x columns out mix-data",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",

@@ -6,13 +6,15 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petlbench.commands import options as shared
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from petlbench.commands import Commands
     from petlbench.cost import Cost
     from petlbench.record import Record
@@ -125,13 +127,34 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
 
 
 def _costs(options: argparse.Namespace) -> str:
-    from petlbench import provenance, spec, table, zoo
-    from petlbench.errors import InputError
+    from petlbench import spec, table, zoo
     from petlbench.store import Store
 
     store = Store(options.results)
     methods = spec.parse(options.methods) if options.methods else []
-    files = _files(each.name for each in methods)
+    suite = zoo.name_of(options.suite)
+    records = [record for record in store.records() if suite in ("", record.run.suite)]
+    return table.costs(
+        store.costs(), options.format, records, methods=methods, is_stale=_is_stale(each.name for each in methods)
+    )
+
+
+def costs_there(options: argparse.Namespace) -> DataFrame | None:
+    """All costs of the store, or None if there are none."""
+    from petlbench import frame, spec
+    from petlbench.store import Store
+
+    there = list(Store(options.results).costs())
+    methods = spec.parse(options.methods) if options.methods else []
+    return frame.costs(there, is_stale=_is_stale(each.name for each in methods)) if there else None
+
+
+def _is_stale(names: Iterable[str]) -> Callable[[Cost], bool]:
+    """Whether code has changed since a cost was measured; `names` of methods, some of which may be paths."""
+    from petlbench import provenance
+    from petlbench.errors import InputError
+
+    files = _files(names)
 
     def is_stale(cost: Cost) -> bool:
         try:
@@ -139,9 +162,7 @@ def _costs(options: argparse.Namespace) -> str:
         except InputError:  # the method is gone
             return True
 
-    suite = zoo.name_of(options.suite)
-    records = [record for record in store.records() if suite in ("", record.run.suite)]
-    return table.costs(store.costs(), options.format, records, methods=methods, is_stale=is_stale)
+    return is_stale
 
 
 def _files(names: Iterable[str]) -> dict[str, str]:
