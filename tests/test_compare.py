@@ -9,7 +9,7 @@ import pytest
 from recorded import record, row
 from tiny import Tiny
 
-from petlbench import cli, comparison, frame, zoo
+from petlbench import cli, frame, ranking, zoo
 from petlbench.errors import InputError
 from petlbench.record import Record
 from petlbench.store import Store
@@ -29,16 +29,16 @@ def of_mini(label: str, *of_seeds: list[float]) -> list[Record]:
     return [record(label, task, score, seed, suite="mini") for seed, scores in pairs for task, score in scores]
 
 
-def eleven(*records: list[Record], reference: str = "") -> comparison.Comparison:
+def eleven(*records: list[Record], reference: str = "") -> ranking.Comparison:
     scores = frame.scores([each for few in records for each in few], zoo.suite("mini")())
-    return comparison.compare(scores, reference)
+    return ranking.compare(scores, reference)
 
 
 BASE = np.linspace(40, 90, 11)
 
 
 def test_methods_are_in_the_order_of_their_average_rank() -> None:
-    made = comparison.compare(frame.scores(THREE, Tiny()))
+    made = ranking.compare(frame.scores(THREE, Tiny()))
     assert made.methods["method"].tolist() == ["hst", "lora", "vpt"]
     assert made.methods["rank"].tolist() == [(1 + 1 + 1.5 + 2) / 4, (2 + 2 + 1.5 + 1) / 4, 3]
     assert made.methods["mean"].tolist() == [76, 73.75, 59.5]
@@ -46,7 +46,7 @@ def test_methods_are_in_the_order_of_their_average_rank() -> None:
 
 
 def test_pairs_count_the_tasks_that_each_is_ahead_on() -> None:
-    pairs = comparison.compare(frame.scores(THREE, Tiny())).pairs
+    pairs = ranking.compare(frame.scores(THREE, Tiny())).pairs
     assert pairs[["method", "other", "ahead", "tied", "behind"]].to_numpy().tolist() == [
         ["hst", "lora", 2, 1, 1],
         ["hst", "vpt", 4, 0, 0],
@@ -56,10 +56,10 @@ def test_pairs_count_the_tasks_that_each_is_ahead_on() -> None:
 
 
 def test_four_tasks_are_too_few_for_any_claim_and_it_says_so() -> None:
-    made = comparison.compare(frame.scores(THREE, Tiny()))
+    made = ranking.compare(frame.scores(THREE, Tiny()))
     assert made.friedman is None
     assert made.pairs[["p", "p_holm"]].isna().all().all()
-    assert comparison.sentences(made) == [
+    assert ranking.sentences(made) == [
         "Whether the ranks differ at all is not tested: 4 tasks, "
         "and Friedman's test needs 11 for its distribution to hold.",
         "No p-value: on 4 tasks Wilcoxon's test cannot get below 0.05 for 3 pairs after Holm's correction, "
@@ -71,7 +71,7 @@ def test_four_tasks_are_too_few_for_any_claim_and_it_says_so() -> None:
 
 def test_eleven_tasks_are_enough_and_the_sentences_say_p() -> None:
     made = eleven(of_mini("hst", [*(BASE + 5)]), of_mini("lora", [*BASE]), of_mini("vpt", [*(BASE - 5)]))
-    assert comparison.sentences(made) == [
+    assert ranking.sentences(made) == [
         "The average ranks differ: F infinite, p < 0.001 (Friedman, Iman and Davenport; 3 methods, 11 tasks); "
         "two that are 1.00 or more apart differ (Nemenyi, 0.05).",
         "No interval where it would be too narrow to trust: "
@@ -85,7 +85,7 @@ def test_what_may_be_chance_is_no_claim() -> None:
     wave = BASE + np.array([3, -2.5, 2, -1.5, 1, -0.8, 0.6, -0.4, 0.3, -0.2, 0.1])
     made = eleven(of_mini("lora", [*BASE]), of_mini("vpt", [*wave]))
     # The positive ranks add up to 36, the negative ones to 30, of 66.
-    (_, _, said) = comparison.sentences(made)
+    (_, _, said) = ranking.sentences(made)
     assert said == "vpt is ahead of lora on 6 of 11 tasks, p = 0.83 (Wilcoxon): no claim at 0.05."
 
 
@@ -99,37 +99,37 @@ def test_a_reference_needs_fewer_tests() -> None:
 
 def test_of_many_pairs_the_table_shows_those_of_the_best() -> None:
     many = [of_mini(f"vpt(tokens={number})", [*(BASE - number)]) for number in range(11)]
-    table = comparison.pairs_table(eleven(*many))
+    table = ranking.pairs_table(eleven(*many))
     assert len(table.rows) == 10
     assert table.notes == ["45 more pairs, among the others, are in --format csv."]
 
 
 def test_a_row_without_all_tasks_is_left_out_and_named() -> None:
-    made = comparison.compare(frame.scores([*THREE, *row("ssf", day=99, night=99)], Tiny()))
+    made = ranking.compare(frame.scores([*THREE, *row("ssf", day=99, night=99)], Tiny()))
     assert made.methods["method"].tolist() == ["hst", "lora", "vpt"]
-    assert comparison.sentences(made)[-1] == "ssf is left out: no score on left, right."
+    assert ranking.sentences(made)[-1] == "ssf is left out: no score on left, right."
 
 
 def test_a_single_seed_on_one_task_leaves_no_interval() -> None:
     short = [each for each in THREE if (each.run.label, each.run.task) != ("vpt", "day") or each.run.seed == 0]
-    made = comparison.compare(frame.scores(short, Tiny()))
+    made = ranking.compare(frame.scores(short, Tiny()))
     assert made.methods["iqm_low"].isna().tolist() == [False, False, True]
     assert made.pairs["improvement_low"].isna().tolist() == [False, True, True]
     assert "1 of 3 methods have fewer than 3 seeds that every task has (the fewest: 1)" in " ".join(
-        comparison.sentences(made)
+        ranking.sentences(made)
     )
 
 
 def test_two_methods_that_tie_are_said_to() -> None:
-    made = comparison.compare(
+    made = ranking.compare(
         frame.scores([*row("lora", day=1, night=2), *row("vpt", day=1, night=2)], Tiny(), tasks=["day", "night"])
     )
-    assert comparison.sentences(made)[-1] == "lora and vpt tie on all 2 tasks."
+    assert ranking.sentences(made)[-1] == "lora and vpt tie on all 2 tasks."
 
 
 def test_stale_runs_are_mentioned() -> None:
-    made = comparison.compare(frame.scores(THREE, Tiny(), is_stale=lambda each: each.run.label == "vpt"))
-    assert comparison.sentences(made)[-1] == "12 runs are stale: code that can change the score has changed since."
+    made = ranking.compare(frame.scores(THREE, Tiny(), is_stale=lambda each: each.run.label == "vpt"))
+    assert ranking.sentences(made)[-1] == "12 runs are stale: code that can change the score has changed since."
 
 
 def test_rows_have_names_that_tell_them_apart() -> None:
@@ -149,7 +149,7 @@ def test_rows_have_names_that_tell_them_apart() -> None:
 )
 def test_what_cannot_be_compared_is_refused(records: list[Record], reference: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        comparison.compare(frame.scores(records, Tiny()), reference)
+        ranking.compare(frame.scores(records, Tiny()), reference)
 
 
 @pytest.fixture

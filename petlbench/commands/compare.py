@@ -42,15 +42,15 @@ def add(commands: Commands) -> None:
 
 
 def do(options: argparse.Namespace) -> int:
-    from petlbench import comparison, frame, typeset
+    from petlbench import frame, ranking, typeset
 
     records, suite, choice = tables.selected(options)
-    made = comparison.compare(frame.scores(records, suite, **choice), options.reference)
+    made = ranking.compare(frame.scores(records, suite, **choice), options.reference)
     if options.format == "csv":
-        print(comparison.csv(made))
+        print(ranking.csv(made))
         return 0
     write = typeset.markdown if options.format == "markdown" else typeset.terminal
-    said = [f"- {each}" for each in comparison.sentences(made)]
-    parts = [write(comparison.ranking_table(made)), write(comparison.pairs_table(made)), "\n".join(said)]
+    said = [f"- {each}" for each in ranking.sentences(made)]
+    parts = [write(ranking.ranking_table(made)), write(ranking.pairs_table(made)), "\n".join(said)]
     print("\n\n".join(parts))
     return 0

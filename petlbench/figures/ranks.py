@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petlbench import comparison, statistics
+from petlbench import ranking, statistics
 from petlbench.figures.paper import INK, Sheet
 from petlbench.frame import Scores
 from petlbench.statistics import FRIEDMAN_TASKS
@@ -18,7 +18,7 @@ def draw(sheet: Sheet, found: Scores) -> list[str]:
 
     With too few tasks for a critical difference there are no bars, and the figure says so.
     """
-    made = comparison.compare(found)
+    made = ranking.compare(found)
     names, ranks = made.methods["method"].tolist(), made.methods["rank"].tolist()
     methods, test = len(names), made.friedman
     critical = test.critical_difference if test else 0.0
@@ -70,6 +70,6 @@ def draw(sheet: Sheet, found: Scores) -> list[str]:
         words = f"{name} {rank:.2f}" if better else f"{rank:.2f} {name}"
         gap = -0.04 if better else 0.04
         axes.text(edge + gap, y, words, ha="right" if better else "left", va="center", fontsize=size)
-    return comparison.sentences(made)[:1] + [
+    return ranking.sentences(made)[:1] + [
         f"{name} is left out: it has no score on {len(lacking)} of the tasks" for name, lacking in made.left_out.items()
     ]
