@@ -8,7 +8,22 @@ import sys
 import warnings
 
 from petlbench._version import __version__
-from petlbench.commands import bench, check, cite, cost, data, figure, list_, plan, pretrain, report, run, show, table
+from petlbench.commands import (
+    bench,
+    check,
+    cite,
+    compare,
+    cost,
+    data,
+    figure,
+    list_,
+    plan,
+    pretrain,
+    report,
+    run,
+    show,
+    table,
+)
 from petlbench.errors import InputError
 
 
@@ -41,6 +56,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, plan, table, figure, report, cite, cost, list_, show, data, bench, check, pretrain):
+    for command in (run, plan, table, compare, figure, report, cite, cost, list_, show, data, bench, check, pretrain):
         command.add(commands)
     return top

@@ -109,6 +109,14 @@ def scores(
     )
 
 
+def names(found: Scores) -> Series:
+    """A short name for every row: the method, and whatever else tells the rows apart, as in "vpt, deit"."""
+    axes = found.mean.index.to_frame()
+    varying = [name for name in AXES if name == "method" or axes[name].nunique() > 1]
+    said = [", ".join(str(value) for value in row if value != "") for row in axes[varying].to_numpy()]
+    return Series(said, index=found.mean.index)
+
+
 def is_mean(column: tuple[str, str]) -> bool:
     """Whether a column of `Scores` holds means over tasks rather than a task."""
     group, name = column

@@ -1,4 +1,4 @@
-"""petlbench figure: accuracy against trained weights, for the rows that `petlbench table` would show."""
+"""petlbench figure: pictures for a paper, of the rows that `petlbench table` would show."""
 
 from __future__ import annotations
 
@@ -13,29 +13,68 @@ from petlbench.commands import table as tables
 if TYPE_CHECKING:
     from petlbench.commands import Commands
 
+KINDS = ("scatter", "ranks", "heat", "groups", "radar", "curves")
+EPILOG = """kinds:
+  scatter  mean score against a cost (--x), and the Pareto front
+  ranks    average ranks, and which of them do not differ (critical difference)
+  heat     gain over full fine-tuning, task by task
+  groups   bars per group of tasks
+  radar    a web of tasks, for a few methods
+  curves   training loss over epochs, for a few methods
+
+examples:
+  petlbench figure --suite mini --out zoo.pdf
+  petlbench figure --suite vtab --kind ranks --columns 1 --out ranks.pdf
+  petlbench figure --suite mini --x throughput --out speed.png
+"""
+
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "figure",
-        help="accuracy against trained weights",
-        epilog="petlbench figure --suite mini --out zoo.pdf",
+        help="accuracy against costs, ranks, gains, groups, curves",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tables.add_selection(parser)
+    parser.add_argument("--kind", choices=KINDS, default="scatter", help="what to draw (default: scatter)")
+    parser.add_argument(
+        "--x",
+        choices=("weights", "flops", "memory", "throughput", "stored"),
+        help="cost in a scatter; all but weights need `petlbench cost` (default: weights)",
+    )
+    parser.add_argument(
+        "--columns", type=int, choices=(1, 2), default=2, help="width: one column, 3.3 in, or two, 7 in (default: 2)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="write there: .pdf, .png or .svg")
     shared.add_results(parser)
     parser.set_defaults(do=do)
 
 
 def do(options: argparse.Namespace) -> int:
-    from petlbench import figure, frame, spec, zoo
+    from petlbench import figures, frame, spec, zoo
+    from petlbench.errors import InputError
 
+    if options.x and options.kind != "scatter":
+        raise InputError(f"--x {options.x}: only --kind scatter has a cost, not {options.kind}")
     records, suite, choice = tables.selected(options)
     files = {zoo.name_of(each.name): each.name for each in choice["methods"]}
 
     def family(label: str) -> str:
         (each,) = spec.parse(label)
+        if each.name not in files and (zoo.is_path(each.name) or not zoo.is_known(zoo.METHODS, each.name)):
+            raise InputError(f"method {each.name} is not in the zoo, so name its file: --methods ...,./{each.name}.py")
         return zoo.method(files.get(each.name, each.name)).family
 
-    figure.draw(frame.scores(records, suite, **choice), family, options.out)
-    print(f"wrote {options.out}", file=sys.stderr)
+    notes = figures.draw(
+        options.kind,
+        frame.scores(records, suite, **choice),
+        options.out,
+        columns=options.columns,
+        family=family,
+        x=options.x or "weights",
+        costs=tables.costs_there(options) if options.x not in (None, "weights") else None,
+        records=records,
+    )
+    print("\n".join([*notes, f"wrote {options.out}"]), file=sys.stderr)
     return 0

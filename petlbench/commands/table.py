@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from petlbench.commands import options as shared
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from petlbench.commands import Commands
     from petlbench.cost import Cost
     from petlbench.published import Rows
@@ -232,6 +234,16 @@ def _costs(options: argparse.Namespace) -> str:
     return table.costs(
         store.costs(), options.format, records, methods=methods, is_stale=lambda cost: is_stale_cost(cost, files)
     )
+
+
+def costs_there(options: argparse.Namespace) -> DataFrame | None:
+    """All costs of the store, or None if there are none."""
+    from petlbench import frame, spec
+    from petlbench.store import Store
+
+    there = list(Store(options.results).costs())
+    files = paths(each.name for each in (spec.parse(options.methods) if options.methods else []))
+    return frame.costs(there, is_stale=lambda cost: is_stale_cost(cost, files)) if there else None
 
 
 def is_stale_cost(cost: Cost, files: dict[str, str]) -> bool:

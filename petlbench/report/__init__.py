@@ -26,7 +26,7 @@ from petlbench import frame, markup, repeat, table, zoo
 from petlbench._version import __version__
 from petlbench.cost import Cost
 from petlbench.errors import InputError
-from petlbench.figure import STYLES
+from petlbench.figures.paper import STYLES
 from petlbench.frame import AVERAGE, GROUPS, TASKS, Scores
 from petlbench.method import Family
 from petlbench.record import Record
@@ -47,7 +47,7 @@ MARKS = {
     "P": "M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
     "X": "M-6-3.5L-3.5-6L0-2.5L3.5-6L6-3.5L2.5 0L6 3.5L3.5 6L0 2.5L-3.5 6L-6 3.5L-2.5 0Z",
 }
-"""The shapes of `petlbench.figure`, about 12 pixels wide around the origin."""
+"""The shapes of `petlbench.figures`, about 12 pixels wide around the origin."""
 
 Axis = tuple[str, bool, list[float | None]]
 """Name, whether more is better, and a value per row: what a figure can be drawn of."""
