@@ -110,8 +110,13 @@ def scores(
 
 
 def names(found: Scores) -> Series:
-    """A short name for every row: the method, and whatever else tells the rows apart, as in "vpt, deit"."""
+    """A short name for every row: the method, and whatever else tells the rows apart, as in "vpt, deit".
+
+    The fields of a method, as in "vpt(tokens=50)", are left out where it has no other row.
+    """
     axes = found.mean.index.to_frame()
+    bare = axes["method"].str.partition("(")[0]
+    axes["method"] = bare.where(~bare.duplicated(keep=False), axes["method"])
     varying = [name for name in AXES if name == "method" or axes[name].nunique() > 1]
     said = [", ".join(str(value) for value in row if value != "") for row in axes[varying].to_numpy()]
     return Series(said, index=found.mean.index)

@@ -135,6 +135,8 @@ def test_stale_runs_are_mentioned() -> None:
 def test_rows_have_names_that_tell_them_apart() -> None:
     found = frame.scores([*row("lora", day=80), *row("lora(rank=4)", day=90)], Tiny(), tasks=["day"])
     assert frame.names(found).tolist() == ["lora", "lora(rank=4)"]
+    alone = frame.scores(row("lora(rank=4)", day=80), Tiny(), tasks=["day"])
+    assert frame.names(alone).tolist() == ["lora"]  # its fields tell it from no other row
     cropped = [record("lora", "day", 70, resize="crop")]
     both = frame.scores([*row("lora", day=80), *cropped], Tiny(), tasks=["day"])
     assert sorted(frame.names(both)) == ["lora, crop", "lora, squash"]
