@@ -17,6 +17,8 @@ demo: $(VENV)/installed
 	@echo
 	$(BIN)/petlbench table --results demo --methods $(DEMO) --cost
 	@echo
+	$(BIN)/petlbench figure --results demo --methods $(DEMO) --tasks $(TASKS) --out demo/accuracy.pdf
+	$(BIN)/petlbench report --results demo --methods $(DEMO) --tasks $(TASKS) --out demo/report.html
 	@echo "records: demo/mini/METHOD/TASK-*.json   costs: demo/cost/   as LaTeX: $(BIN)/petlbench table --results demo --format latex"
 
 test: $(VENV)/installed

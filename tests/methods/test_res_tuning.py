@@ -1,13 +1,12 @@
 """Res-Tuning: tuners in parallel to what they tune, in any combination."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor
-from vits import count, perturbed, pickled, small, vit_base
+from vits import count, perturbed, small, vit_base
 
 from petlbench import zoo
 from petlbench.errors import InputError
@@ -71,21 +70,6 @@ def test_a_prefix_is_attention_to_learned_tokens_head_by_head() -> None:
         weights = (tokens[..., head] @ prefix.keys[:, head].T / 12**0.5).softmax(-1)
         parts.append(weights @ prefix.values[:, head])
     torch.testing.assert_close(prefix(tokens), torch.cat(parts, dim=-1))
-
-
-@pytest.mark.parametrize("duplicate", [deepcopy, pickled])
-def test_a_copy_says_the_same(duplicate: Any, images: Tensor) -> None:
-    encoder = perturbed(ResTuning().attach(small())).eval()
-    assert torch.equal(duplicate(encoder)(images), encoder(images))
-
-
-def test_bfloat16_autocast_trains(images: Tensor) -> None:
-    encoder = perturbed(ResTuning().attach(small())).eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = encoder(images)
-    vectors.float().square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained(encoder))
-    torch.testing.assert_close(vectors.float(), encoder(images), rtol=0, atol=0.05)
 
 
 def test_blocks_that_norm_behind_their_branches_are_refused() -> None:
