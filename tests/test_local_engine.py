@@ -91,10 +91,14 @@ def test_a_crash_becomes_a_failed_record_and_the_others_go_on(
     assert (tmp_path / "results" / first.log).read_text().startswith("last words")
 
 
-COMMAND = (
-    "from petlbench.cli import main; import sys; sys.argv[0] = 'petlbench'\n"
-    "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"
-)
+COMMAND = """
+import signal, sys
+from petlbench.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
+sys.argv[0] = "petlbench"
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
 
 
 def start(request: Request, tmp_path: Path, methods: str) -> subprocess.Popen[bytes]:
