@@ -17,9 +17,8 @@ demo: $(VENV)/installed
 	@echo
 	$(BIN)/petlbench table --results demo --methods $(DEMO) --cost
 	@echo
-	$(BIN)/petlbench figure --results demo --methods $(DEMO) --tasks $(TASKS) --out demo/accuracy.pdf
-	$(BIN)/petlbench report --results demo --methods $(DEMO) --tasks $(TASKS) --out demo/report.html
 	@echo "records: demo/mini/METHOD/TASK-*.json   costs: demo/cost/   as LaTeX: $(BIN)/petlbench table --results demo --format latex"
+	@echo "a page and a figure: $(BIN)/petlbench report --results demo --tasks $(TASKS)   $(BIN)/petlbench figure --results demo --tasks $(TASKS) --out figure.pdf"
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
