@@ -249,7 +249,7 @@ def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
             precision=run.recipe.precision,
         )
         kept = Store(Path(job.results)).get_cost(cost.path)
-        if kept is None or kept.code != provenance.fingerprint(plugin):
+        if kept is None or provenance.changed_cost(kept, plugin):
             jobs[cost.key] = cost
     return list(jobs.values())
 

@@ -6,35 +6,48 @@ import ast
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from petlbench import zoo
 from petlbench.record import Record
 from petlbench.run import Job
 
-NUMERIC = (
-    "petlbench.augment",
+if TYPE_CHECKING:
+    from petlbench.cost import Cost
+
+COSTED = (
     "petlbench.backbone",
     "petlbench.blocks",
-    "petlbench.cached",
-    "petlbench.classification",
     "petlbench.encoder",
     "petlbench.flops",
+    "petlbench.measure",
+    "petlbench.method",
+    "petlbench.speed",
+    "petlbench.surgery",
+)
+"""Modules of the harness that can change what a method costs."""
+
+NUMERIC = (
+    *COSTED,
+    "petlbench.attempt",
+    "petlbench.augment",
+    "petlbench.cached",
+    "petlbench.classification",
     "petlbench.folder",
     "petlbench.framing",
     "petlbench.layouts",
-    "petlbench.measure",
     "petlbench.meters",
-    "petlbench.method",
     "petlbench.optimize",
     "petlbench.recipe",
-    "petlbench.speed",
-    "petlbench.surgery",
     "petlbench.trial",
-    "petlbench.worker",
 )
 """Modules of the harness on the way from a run to its numbers. Tables, engines and commands are not among them."""
+
+PARTS = ("petlbench.drawing", "petlbench.dense")
+"""Packages whose modules count where a suite or method imports them, and nowhere else."""
 
 
 def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
@@ -43,7 +56,7 @@ def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
     These are the method's file and the suite's, the siblings that they import, and the harness's numeric modules.
     `method` and `suite` are names of the zoo or paths; without a suite it is what can change a cost.
     """
-    found = _numeric() | _plugin(zoo.home(zoo.METHODS, method))
+    found = _harness(NUMERIC if suite else COSTED) | _plugin(zoo.home(zoo.METHODS, method))
     return found | _plugin(zoo.home(zoo.BENCHMARKS, suite)) if suite else found
 
 
@@ -56,6 +69,12 @@ def libraries(method: str, suite: str | None = None) -> dict[str, str]:
     return {name: str(version) for name, version in versions.items() if version}
 
 
+def changed_cost(cost: Cost, method: str) -> list[str]:
+    """The modules whose code differs from the code that measured this cost; `method` is its name or path."""
+    now = fingerprint(method)
+    return [name for name in now if cost.code.get(name) != now[name]]
+
+
 def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
     """The modules whose code differs from the code that made this record; empty if the record is current.
 
@@ -63,7 +82,7 @@ def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
     path, the file of one cannot be judged, and only the rest is.
     """
     plugins = plugins or {}
-    then, now = dict(record.code), _numeric()
+    then, now = dict(record.code), _harness(NUMERIC)
     if record.run.method in plugins or zoo.is_known(zoo.METHODS, record.run.method):
         now |= _plugin(zoo.home(zoo.METHODS, plugins.get(record.run.method, record.run.method)))
     else:
@@ -87,12 +106,12 @@ def libraries_of_job(job: Job) -> dict[str, str]:
     return libraries(job.plugins.get(run.method, run.method), job.plugins.get(run.suite, run.suite))
 
 
-def _numeric() -> dict[str, str]:
-    return {name: _sha256(path) for name in NUMERIC if (path := _source(name)) is not None}
+def _harness(modules: Iterable[str]) -> dict[str, str]:
+    return {name: _sha256(path) for name in modules if (path := _source(name)) is not None}
 
 
 def _plugin(module: str) -> dict[str, str]:
-    """A plug-in's file, and those it reaches through imports from its own package or from `petlbench.drawing`."""
+    """A plug-in's file, and those it reaches through imports from its own package or from `PARTS`."""
     found: dict[str, str] = {}
     todo = [module]
     while todo:
@@ -112,7 +131,7 @@ def _imports(path: Path, module: str) -> list[str]:
         if isinstance(node, ast.ImportFrom):
             source = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
             names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
-    near = (package, "petlbench.drawing")
+    near = (package, *PARTS)
     return [name for name in names if name.rpartition(".")[0] in near and package and _source(name) is not None]
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from petlbench.encoder import Encoder
     from petlbench.folder import Images
     from petlbench.framing import Framing
+    from petlbench.measure import Counts
     from petlbench.method import Paper
+    from petlbench.run import Backbone, Run
+    from petlbench.trial import Report, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,25 @@ class Suite(ABC):
     @abstractmethod
     def score(self, outputs: Any, targets: Any) -> Iterator[tuple[str, float]]:
         """Yield (metric, value in percent) for the outputs over a whole split; `Task.metric` comes first."""
+
+    def trial(
+        self, encoder: Encoder, head: nn.Module, task: Task, train: Images, run: Run, *, device: str, report: Report
+    ) -> Trial:
+        """What a method trains in. A suite whose images do not fit into memory, or whose head wants more than a
+        vector, has a trial of its own."""
+        from petlbench.trial import Trial
+
+        return Trial(encoder, head, self, run.recipe, train, run.backbone, seed=run.seed, device=device, report=report)
+
+    def count(self, encoder: Encoder, head: nn.Module, backbone: Backbone) -> Counts:
+        """What the trained networks cost for one image of the size that they were trained on."""
+        import torch
+
+        from petlbench import measure
+        from petlbench.trial import Normalize
+
+        size = backbone.image_size
+        return measure.count(encoder, head, Normalize(backbone)(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
 
     def task(self, name: str) -> Task:
         """The task of that name. Raises InputError with the nearest names."""

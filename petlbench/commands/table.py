@@ -254,7 +254,7 @@ def is_stale_cost(cost: Cost, files: dict[str, str]) -> bool:
     if cost.method not in files and zoo.is_path(cost.method):  # never import a file because a cost names it
         return True
     try:
-        return cost.code != provenance.fingerprint(files.get(cost.method, cost.method))
+        return bool(provenance.changed_cost(cost, files.get(cost.method, cost.method)))
     except InputError:  # the method is gone
         return True
 
