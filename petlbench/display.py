@@ -71,6 +71,10 @@ class ProgressDisplay:
         row = self._progress.add_task(str(work), total=None, note="starting")
         self._began[work.key] = row, time.monotonic()
 
+    def wait(self, work: Work, why: str) -> None:
+        row, _ = self._began[work.key]
+        self._progress.update(row, note=why)
+
     def step(self, work: Work, *, epoch: int, epochs: int, loss: float | None) -> None:
         row, _ = self._began[work.key]
         note = "" if loss is None else f"loss {loss:.3f}"

@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the person at the keyboard."""
+"""The exception for mistakes of the person at the keyboard, and the one for work that has to end early."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,15 @@ class InputError(ValueError):
 
     The message is one line that names the option or file and the valid choices. The command line prints
     it without a traceback and exits with code 2.
+    """
+
+
+class Ended(BaseException):
+    """This process has been asked to end (SIGTERM): a time limit, Ctrl-C, or a scheduler that wants its machine back.
+
+    Raised once in the main thread, wherever that is, so that it passes through `Method.fit` and `Trial.fit`. A trial
+    that can save a checkpoint catches it, saves, and raises it again; it has about `engines.local.GRACE` seconds.
+    It is no `Exception`, so that nobody takes it for a failure: there will be no record, and the run is done again.
     """
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from pathlib import Path
+
+TEMPORARY = ".tmp"
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a file so that whoever looks, whenever the power fails, sees the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -21,3 +24,9 @@ def write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what a writer of this file that was killed has left. Only while nobody writes it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*{TEMPORARY}"):
+        left.unlink(missing_ok=True)

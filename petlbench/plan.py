@@ -282,6 +282,7 @@ def _planned(job: Job, store: Store, history: History) -> Planned:
     record = store.get(job.run)
     if record is None:
         return Planned(job=job, state="new", seconds=history.seconds(job.run, job.device))
+    job = dataclasses.replace(job, replaces=record.stamp)
     if record.status not in (TRIED if job.run.is_trial else ("done",)):
         return Planned(job=job, state="failed", seconds=history.seconds(job.run, job.device))
     stale = provenance.changed(record, job.plugins)

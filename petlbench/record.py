@@ -66,3 +66,8 @@ class Record:
     """UTC, ISO 8601."""
     log: str = ""
     """Log of the worker, relative to the results folder; kept for failed runs."""
+
+    @property
+    def stamp(self) -> str:
+        """Tells two tries at one run apart."""
+        return f"{self.started} {self.status} {self.seconds.get('total')}"

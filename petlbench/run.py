@@ -143,10 +143,16 @@ class Job:
     """Threads of torch on the CPU."""
     budget: Budget | None = None
     """What the search for the run's settings has spent, if there was one."""
+    replaces: str = ""
+    """`Record.stamp` of the record that the run had when it was planned; a worker that finds another leaves it."""
 
     @property
     def key(self) -> str:
         return self.run.key
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
 
     def __str__(self) -> str:
         return str(self.run)

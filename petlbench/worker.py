@@ -5,17 +5,24 @@ python -m petlbench.worker JOB.json
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 
 import msgspec
 import torch
 
-from petlbench import cost
+from petlbench import cost, lock
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
-from petlbench.errors import InputError
+from petlbench.errors import Ended, InputError
+from petlbench.files import sweep
 from petlbench.meters import energy
 from petlbench.record import Record, Status
 from petlbench.run import Job
@@ -23,22 +30,70 @@ from petlbench.store import Store
 from petlbench.trial import DivergedError, Report, silent
 
 
+class Exit(IntEnum):
+    """How a worker ends: its exit code, for whatever engine has started it."""
+
+    DONE = 0
+    FAILED = 1
+    """The record says why, unless there is none: then the process has failed before it could write one."""
+    UNREADABLE = 2
+    """There is no such job."""
+    ELSEWHERE = 3
+    """Left alone, and no failure: others are at this run, or have done it since it was planned."""
+    ENDED = 75
+    """Ended by SIGTERM. Nothing is recorded; whoever starts the job again does the run. (EX_TEMPFAIL of sysexits.h)"""
+
+
 def main(arguments: list[str]) -> int:
-    """Do the job in the named file; 0 if its record says `done`, 1 if not."""
+    """Do the job in the named file and return an exit code of `Exit`."""
     try:
         job = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=Job)
     except (OSError, IndexError, msgspec.MsgspecError) as error:
         print(f"petlbench.worker: needs the file of a job: {error}", file=sys.stderr)
-        return 2
-    return 0 if work(job).status == "done" else 1
+        return Exit.UNREADABLE
+    code = do(job)
+    if code is Exit.ELSEWHERE:
+        print(f"petlbench.worker: {job}: left alone, {elsewhere(job) or 'it was done meanwhile'}")
+    return code
 
 
-def do(job: Job | CostJob, report: Report = silent, log: str = "") -> None:
-    """Do a job of either kind and store what comes of it."""
-    if isinstance(job, Job):
-        work(job, report, log)
-    else:
-        Store(Path(job.results)).put_cost(job.path, cost.work(job))
+def do(job: Job | CostJob, report: Report = silent, log: str = "") -> Exit:
+    """Do a job of either kind, unless others do, and store what comes of it.
+
+    With `log`, a path below the results folder, all that this process prints from then on goes there; the file is
+    removed if the job was done. Called in the main thread, SIGTERM ends the job; see `Ended`.
+    """
+    record = Path(job.results, job.path)
+    try:
+        with lock.hold(lock.beside(record), _taken_over):
+            if overtaken(job):
+                return Exit.ELSEWHERE
+            sweep(record)
+            if log:
+                _print_to(Path(job.results, log))
+            with _ending():
+                done = _do(job, report, log)
+            if log and done:
+                Path(job.results, log).unlink(missing_ok=True)
+            return Exit.DONE if done else Exit.FAILED
+    except lock.HeldError:
+        return Exit.ELSEWHERE
+    except Ended:
+        return Exit.ENDED
+
+
+def elsewhere(job: Job | CostJob) -> str:
+    """Who else is at a job, in words; empty if nobody is."""
+    owner = lock.owner(lock.beside(Path(job.results, job.path)))
+    return f"in hand on {owner}" if owner else ""
+
+
+def overtaken(job: Job | CostJob) -> bool:
+    """Whether a run has another record than when it was planned: then somebody has tried it since."""
+    if not isinstance(job, Job):
+        return False
+    record = Store(Path(job.results)).get(job.run)
+    return record is not None and record.stamp != job.replaces
 
 
 def stored(job: Job | CostJob) -> Record | Cost | None:
@@ -47,13 +102,20 @@ def stored(job: Job | CostJob) -> Record | Cost | None:
     return store.get(job.run) if isinstance(job, Job) else store.get_cost(job.path)
 
 
-def lost(job: Job | CostJob, reason: str, log: str) -> Record | None:
-    """Record, in the place of a worker that died, that a run failed. A cost that failed leaves no record."""
+def lost(job: Job | CostJob, reason: str, log: str, status: Status = "failed") -> Record | None:
+    """Record, in the place of a worker that died, that a run failed. A cost that failed leaves no record.
+
+    Raises lock.HeldError if others have the run by now. A record that the worker or they have written stays.
+    """
     if not isinstance(job, Job):
         return None
-    record = Attempt(job, silent).record("failed", reason, log)
-    Store(Path(job.results)).put(record)
-    return record
+    store = Store(Path(job.results))
+    with lock.hold(lock.beside(store.root / job.path), _taken_over):
+        if overtaken(job):
+            return store.get(job.run)
+        record = Attempt(job, silent).record(status, reason, log)
+        store.put(record)
+        return record
 
 
 def work(job: Job, report: Report = silent, log: str = "") -> Record:
@@ -80,6 +142,46 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
     record = attempt.record(status, reason, log)
     Store(Path(job.results)).put(record)
     return record
+
+
+def _do(job: Job | CostJob, report: Report, log: str) -> bool:
+    if isinstance(job, Job):
+        return work(job, report, log).status == "done"
+    Store(Path(job.results)).put_cost(job.path, cost.work(job))
+    return True
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Let SIGTERM raise `Ended`, once: what has been asked to end is not disturbed while it does."""
+    if threading.current_thread() is not threading.main_thread():  # where Python does not let us
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _taken_over() -> None:
+    print("this process slept for so long that others have taken the run over; it ends", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _print_to(log: Path) -> None:
+    """Send all that this process prints, whether from Python or not, into a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
 
 
 def _line(error: BaseException) -> str:

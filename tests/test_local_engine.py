@@ -46,8 +46,12 @@ class Silent:
     def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
         self.results: list[object] = []
+        self.waits: list[str] = []
 
     def start(self, work: object) -> None: ...
+
+    def wait(self, work: object, why: str) -> None:
+        self.waits.append(why)
 
     def step(self, work: object, *, epoch: int, epochs: int, loss: float | None) -> None:
         self.steps.append((epoch, epochs))

@@ -46,7 +46,7 @@ def do(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from petlbench.display import ProgressDisplay, clock, telling
-    from petlbench.errors import InputError
+    from petlbench.errors import Ended, InputError
     from petlbench.plan import Planned, cost_jobs, plan
     from petlbench.store import Store
 
@@ -69,10 +69,10 @@ def do(options: argparse.Namespace) -> int:
             console.print(f"{len(kept)} of them are stale: their code has changed since; --rerun stale does them again")
         display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
         try:
-            with display:
+            with display, local.interruptible():
                 local.run((each.job for each in todo), slots, display)
                 local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Ended):
             left = len(todo) + len(costs) - display.done
             console.print(
                 f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here"

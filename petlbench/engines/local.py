@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from petlbench.errors import Ended
+from petlbench.lock import HeldError
 
 if TYPE_CHECKING:
     from petlbench.cost import Cost, CostJob
@@ -31,10 +33,18 @@ if TYPE_CHECKING:
     Result = Record | Cost
 
 
+GRACE = 20.0
+"""Seconds that a worker has to save what it wants to save, once it has been asked to end."""
+POLL = 1.0
+"""Seconds between two looks at a run that is in other hands."""
+
+
 class Display(Protocol):
     """What the engine tells while runs are under way."""
 
     def start(self, work: Work) -> None: ...
+
+    def wait(self, work: Work, why: str) -> None: ...
 
     def step(self, work: Work, *, epoch: int, epochs: int, loss: float | None) -> None: ...
 
@@ -55,31 +65,88 @@ def warm_up() -> None:
 def run(works: Iterable[Work], slots: int, display: Display) -> None:
     """Do all work, `slots` at a time. What comes of it lies in the store; a process that dies leaves a failed record.
 
-    On an interrupt (Ctrl-C) the processes under way are ended, without a record, and KeyboardInterrupt goes on.
+    What others are at, on this machine or another that sees the store, is left to them, and looked at again until it
+    is done. On an interrupt (Ctrl-C, or SIGTERM under `interruptible`) the processes under way are ended, without a
+    record, and the interrupt goes on.
     """
+    from petlbench import worker
+
     waiting = iter(works)
+    elsewhere: list[Work] = []
     active: list[_Child] = []
+
+    def begin(work: Work) -> None:
+        if worker.overtaken(work):
+            display.finish(work, result := worker.stored(work), _seconds(result))
+        elif owner := worker.elsewhere(work):
+            display.wait(work, owner)
+            elsewhere.append(work)
+        else:
+            active.append(_Child(work))
+
     try:
         while True:
             while len(active) < slots and (work := next(waiting, None)) is not None:
                 display.start(work)
-                active.append(_Child(work))
-            if not active:
+                begin(work)
+            if not active and not elsewhere:
                 return
             connection.wait(
-                [child.process.sentinel for child in active] + [child.news for child in active if child.open]
+                [child.process.sentinel for child in active] + [child.news for child in active if child.open],
+                timeout=POLL if elsewhere else None,
             )
             for child in list(active):
                 for epoch, epochs, loss in child.read():
                     display.step(child.work, epoch=epoch, epochs=epochs, loss=loss)
                 if not child.process.is_alive():
                     active.remove(child)
-                    display.finish(child.work, child.result(), time.perf_counter() - child.started)
+                    try:
+                        result = child.result()
+                    except HeldError as error:
+                        display.wait(child.work, str(error))
+                        elsewhere.append(child.work)
+                    else:
+                        display.finish(child.work, result, time.perf_counter() - child.started)
+            again, elsewhere[:] = elsewhere[: slots - len(active)], elsewhere[slots - len(active) :]
+            for work in again:  # those at the end of the line come first the next time
+                begin(work)
+    finally:
+        _end(active)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM, with which schedulers end what they have started, end this command as Ctrl-C does: by `Ended`."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends us at once
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(active: list[_Child]) -> None:
+    """End workers: each may save what it wants to for a while. A second interrupt kills them at once."""
+    try:
+        for child in active:
+            child.process.terminate()
+        end = time.monotonic() + GRACE
+        for child in active:
+            child.process.join(max(0.0, end - time.monotonic()))
     finally:
         for child in active:
             child.process.kill()
         for child in active:
             child.process.join()
+
+
+def _seconds(result: Result | None) -> float:
+    """How long others took."""
+    return result.seconds.get("total", 0.0) if result is not None and hasattr(result, "seconds") else 0.0
 
 
 @dataclass
@@ -89,16 +156,19 @@ class _Child:
     work: Work
     process: BaseProcess = field(init=False)
     news: connection.Connection = field(init=False)
-    log: Path = field(init=False)
     started: float = field(default_factory=time.perf_counter)
     open: bool = True
 
     def __post_init__(self) -> None:
-        self.log = Path(self.work.results, "logs", f"{self.work.key}.log")
         self.news, theirs = context().Pipe(duplex=False)
-        self.process = context().Process(target=_child, args=(self.work, theirs, str(self.log)), name=str(self.work))
+        self.process = context().Process(target=_child, args=(self.work, theirs, self.log), name=str(self.work))
         self.process.start()
         theirs.close()
+
+    @property
+    def log(self) -> str:
+        """Where it prints to, below the results folder."""
+        return f"logs/{self.work.key}.log"
 
     def read(self) -> Iterator[tuple[int, int, float | None]]:
         try:
@@ -108,31 +178,24 @@ class _Child:
             self.open = False
 
     def result(self) -> Result | None:
-        """What the worker stored; for a worker that died before it could, a failed record is stored in its stead."""
+        """What the worker stored; for a worker that died before it could, a failed record is stored in its stead.
+
+        Raises HeldError if others have the run.
+        """
         from petlbench import worker
 
         self.process.join()
         code = self.process.exitcode
-        if code != 0:
-            return worker.lost(self.work, _death(code), self._log_name())
-        result = worker.stored(self.work)
-        if getattr(result, "status", "done") == "done":
-            self.log.unlink(missing_ok=True)
-        return result
-
-    def _log_name(self) -> str:
-        return f"{self.log.parent.name}/{self.log.name}"
+        if code == worker.Exit.DONE or worker.overtaken(self.work):
+            return worker.stored(self.work)
+        if code == worker.Exit.ELSEWHERE:
+            raise HeldError
+        return worker.lost(self.work, _death(code), self.log)
 
 
 def _child(work: Work, news: connection.Connection, log: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("wb", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1)
-    sys.stderr = os.fdopen(2, "w", buffering=1)
 
     from petlbench import worker
 
@@ -140,7 +203,7 @@ def _child(work: Work, news: connection.Connection, log: str) -> None:
         with suppress(OSError):
             news.send((epoch, epochs, loss))
 
-    worker.do(work, report, f"{Path(log).parent.name}/{Path(log).name}")
+    sys.exit(worker.do(work, report, log))
 
 
 def _die_with_parent() -> None:

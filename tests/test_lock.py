@@ -1,0 +1,233 @@
+"""Locks: one holder at a time, dead ones succeeded by exactly one, and no clock that is believed."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from petlbench import lock
+
+HOUR = 3600.0
+
+
+def unexpected() -> None:
+    raise AssertionError("the lock was taken over")
+
+
+def leave(path: Path, age: float = 0.0, **facts: object) -> None:
+    """Leave a lock file as its owner would have."""
+    path.write_bytes(msgspec.json.encode({"token": "f00d", "host": "elsewhere", "pid": 1, "place": "a boot"} | facts))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return lock.beside(tmp_path / "suite/method/task-s0-0123456789ab.json")
+
+
+def test_a_lock_has_one_holder_and_leaves_nothing_behind(path: Path) -> None:
+    with lock.hold(path, unexpected):
+        assert path.name == "task-s0-0123456789ab.lock"
+        with pytest.raises(lock.HeldError, match=f"process {os.getpid()}, since "), lock.hold(path, unexpected):
+            pass
+    assert list(path.parent.iterdir()) == []
+    with lock.hold(path, unexpected):
+        pass
+
+
+def test_who_holds_a_lock_can_be_asked(path: Path) -> None:
+    assert lock.owner(path) is None
+    with lock.hold(path, unexpected):
+        owner = lock.owner(path)
+        assert owner is not None
+        assert owner.pid == os.getpid()
+    assert lock.owner(path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc (Linux)")
+@pytest.mark.parametrize("age", [0.0, 9 * HOUR, -9 * HOUR])
+def test_on_one_machine_the_process_decides_and_no_clock(path: Path, age: float) -> None:
+    path.parent.mkdir(parents=True)
+    mine = lock._me()
+    leave(path, age, pid=mine.pid, place=mine.place, born=mine.born)
+    with pytest.raises(lock.HeldError), lock.hold(path, unexpected):
+        pass
+    leave(path, age, pid=mine.pid, place=mine.place, born="another process had the same number once")
+    with lock.hold(path, unexpected):
+        pass
+    leave(path, age, pid=dead_pid(), place=mine.place, born=mine.born)
+    assert lock.owner(path) is None
+    with lock.hold(path, unexpected):
+        assert len(list(path.parent.iterdir())) == 2  # the dead one's file, and its successor
+        with pytest.raises(lock.HeldError), lock.hold(path, unexpected):
+            pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_holder_elsewhere_whose_file_is_young_lives(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    leave(path, age=5)
+    with pytest.raises(lock.HeldError, match="in hand on elsewhere, process 1"), lock.hold(path, unexpected, watch=0.1):
+        pass
+    assert lock.owner(path) is not None
+
+
+@pytest.mark.parametrize("age", [HOUR, -HOUR])
+def test_a_holder_elsewhere_whose_clock_differs_but_who_gives_signs_of_life_is_left_alone(
+    path: Path, age: float
+) -> None:
+    """Either our clock or theirs was set by an hour: dates say nothing, but that they change does."""
+    path.parent.mkdir(parents=True)
+    leave(path, age)
+    ended = threading.Event()
+
+    def live() -> None:
+        beats = 0
+        while not ended.wait(0.01):
+            beats += 1
+            os.utime(path, (time.time() - age + beats,) * 2)
+
+    heart = threading.Thread(target=live)
+    heart.start()
+    try:
+        with pytest.raises(lock.HeldError), lock.hold(path, unexpected, watch=2.0):
+            pass
+    finally:
+        ended.set()
+        heart.join()
+
+
+@pytest.mark.parametrize("age", [HOUR, -HOUR])
+def test_a_holder_elsewhere_who_gives_no_sign_of_life_is_succeeded(path: Path, age: float) -> None:
+    path.parent.mkdir(parents=True)
+    leave(path, age)
+    with lock.hold(path, unexpected, watch=0.1):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"token": "../../x"}', b'{"token": ""}', b"[]"])
+def test_a_lock_file_with_nonsense_in_it_is_one_whose_owner_is_unknown(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(lock.HeldError, match="in hand on an unknown machine"), lock.hold(path, unexpected):
+        pass
+    os.utime(path, (time.time() - HOUR,) * 2)
+    with lock.hold(path, unexpected, watch=0.1):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lock_that_succeeds_itself_is_left_alone(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    leave(path, HOUR)
+    leave(path.with_name(f"{path.name}.f00d"), HOUR)
+    with pytest.raises(lock.HeldError), lock.hold(path, unexpected, watch=0.1):
+        pass
+    assert lock.owner(path) is None
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_the_dead_have_one_successor_however_many_want_to_be_it(path: Path, attempt: int) -> None:
+    path.parent.mkdir(parents=True)
+    leave(path, HOUR, token="dead")
+    leave(path.with_name(f"{path.name}.dead"), HOUR, token="alsodead")
+    inside: list[int] = []
+    together: list[int] = []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        with suppress(lock.HeldError), lock.hold(path, unexpected, watch=0.02):
+            inside.append(1)
+            together.append(len(inside))
+            time.sleep(0.001)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(together) == {1}
+    assert list(path.parent.iterdir()) == []
+
+
+def _count(path: Path, counter: Path, times: int) -> None:
+    """Raise a number in a file under the lock, in a way that loses counts where two do it at once."""
+    for _ in range(times):
+        while True:
+            try:
+                with lock.hold(path, unexpected):
+                    number = int(counter.read_text())
+                    time.sleep(0.0005)
+                    counter.write_text(str(number + 1))
+                break
+            except lock.HeldError:
+                time.sleep(0.0005)
+
+
+def test_processes_that_take_turns_never_meet(path: Path, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    spawn = multiprocessing.get_context("forkserver")
+    processes = [spawn.Process(target=_count, args=(path, counter, 40)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert counter.read_text() == "160"
+
+
+@pytest.fixture
+def taken_over(path: Path) -> Iterator[threading.Event]:
+    """A lock that somebody takes over from us, who are alive; and the event that tells us so."""
+    told = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(lock.hold(path, told.set, beat=0.01))
+        token = msgspec.json.decode(path.read_bytes())["token"]
+        leave(path.with_name(f"{path.name}.{token}"), token="beef")
+        yield told
+
+
+def test_a_holder_that_slept_is_told_that_others_took_over_and_leaves_their_lock(
+    taken_over: threading.Event, path: Path
+) -> None:
+    assert taken_over.wait(30)
+
+
+def test_what_others_took_over_stays_theirs(path: Path) -> None:
+    with lock.hold(path, unexpected):
+        token = msgspec.json.decode(path.read_bytes())["token"]
+        leave(path.with_name(f"{path.name}.{token}"), token="beef")
+    assert lock.owner(path) is not None
+    with pytest.raises(lock.HeldError), lock.hold(path, unexpected):
+        pass
+
+
+def test_signs_of_life_renew_the_date(path: Path) -> None:
+    with lock.hold(path, unexpected, beat=0.01):
+        os.utime(path, (0, 0))
+        assert wait_until(lambda: path.stat().st_mtime > 0)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.005)
+    return true()
