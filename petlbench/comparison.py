@@ -9,27 +9,28 @@ from dataclasses import replace
 import pandas as pd
 from pandas import DataFrame
 
-from petlbench import published, table
+from petlbench import published
+from petlbench.columns import PARAMETERS, layout, metric_column
 from petlbench.frame import AVERAGE, Scores, is_mean
 from petlbench.published import Rows
 from petlbench.selection import AXES
-from petlbench.table import Format, column_title, placed, score_column
+from petlbench.ties import placed
 from petlbench.typeset import MISSING, Cell, Column, Table
 
 EXTRA = {"backbone": "backbone", "pretraining": "weights", "checkpoint": "scored"}
 """Columns that stand beside the method where published rows differ in them, and what they are called in a table."""
-METHOD, SOURCE, PARAMETERS = Column("method", key=True), Column("source", key=True), Column("params (M)")
+METHOD, SOURCE = Column("method", key=True), Column("source", key=True)
 
 
-def text(made: Table, format: Format) -> str:
-    """A table in one of the formats but CSV."""
-    return table.WRITERS[format](made)
+def published_table(name: str, rows: Rows, digits: int = 1, *, groups: bool = False) -> Table:
+    """Published rows alone, as papers set them: method, parameters, the tasks by group, both averages.
 
-
-def published_table(name: str, rows: Rows, digits: int = 1) -> Table:
-    """Published rows alone, as papers set them: method, parameters, the tasks by group, both averages."""
-    shown = [column for column in rows.columns if column[0] == AVERAGE or not is_mean(column)]
-    heads = [METHOD, SOURCE, *_extra_heads(rows), PARAMETERS, *_heads(rows, shown)]
+    `groups` adds the means of the groups, as columns that are shown where they are asked for.
+    """
+    shown = [column for column in rows.columns if groups or column[0] == AVERAGE or not is_mean(column)]
+    heads = [METHOD, SOURCE, *_extra_heads(rows), PARAMETERS]
+    for key, head in _heads(rows, shown):
+        heads.append(replace(head, extra=True) if is_mean(key) and key[0] != AVERAGE else head)
     cells = [_cells(head, rows, digits) for head in heads]
     return Table(
         name,
@@ -69,11 +70,11 @@ def beside(found: Scores, made: Table, rows: Rows, digits: int = 1) -> Table:
 
 def flat(rows: Rows) -> DataFrame:
     """Published rows as `petlbench.table.scores_frame` gives measured ones, with their sources and misprints."""
-    titles = [column_title(*column) if rows.in_zoo else "_".join(column) for column in rows.columns]
-    numbers = rows.values.set_axis(titles, axis=1)
+    heads = dict(_heads(rows, rows.columns))
+    numbers = rows.values[list(heads)].set_axis([head.title for head in heads.values()], axis=1)
     why = [
         "; ".join(f"{title}: {reason}" for title, reason in zip(numbers, reasons, strict=True) if reason)
-        for reasons in rows.misprints.itertuples(index=False, name=None)
+        for reasons in rows.misprints[list(heads)].itertuples(index=False, name=None)
     ]
     names = rows.axes[["label", "source", "backbone", "pretraining", "checkpoint"]]
     names = names.rename(columns={"label": "method", "pretraining": "weights"})
@@ -85,11 +86,11 @@ def _extra_heads(rows: Rows) -> list[Column]:
     return [Column(name, key=True) for field, name in EXTRA.items() if rows.axes[field].nunique() > 1]
 
 
-def _heads(rows: Rows, shown: Sequence[tuple[str, str]]) -> list[Column]:
-    """Of a suite that the zoo has, as for measured scores; else metrics below their tasks."""
+def _heads(rows: Rows, shown: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], Column]]:
+    """Of a suite that the zoo has, as for measured scores; else metrics below their tasks. Each with its key."""
     if rows.in_zoo:
-        return [score_column(*column) for column in shown]
-    return [Column(metric, task, f"{task} {metric}") for task, metric in shown]
+        return list(layout(shown, rows.metrics))
+    return [((task, metric), metric_column(task, metric)) for task, metric in shown]
 
 
 def _cells(head: Column, rows: Rows, digits: int) -> list[Cell]:
@@ -101,16 +102,17 @@ def _cells(head: Column, rows: Rows, digits: int) -> list[Cell]:
     if head.key:
         return [Cell(value or MISSING) for value in rows.axes.get(named.get(head.name, ""), [""] * len(rows.axes))]
     if head == PARAMETERS:
-        return [Cell(MISSING if math.isnan(value) else f"{value:.4g}") for value in rows.axes["parameters"]]
-    for column, known in zip(rows.columns, _heads(rows, rows.columns), strict=True):
-        if head == known:
+        values = rows.axes["parameters"]
+        return [Cell(MISSING if math.isnan(value) else f"{value:.4g}", value=value) for value in values]
+    for column, known in _heads(rows, rows.columns):
+        if head.title == known.title:
             both = zip(rows.values[column], rows.misprints[column], strict=True)
             return placed([_cell(value, reason, digits) for value, reason in both])
     return [Cell() for _ in rows.axes.index]
 
 
 def _cell(value: float, reason: str, digits: int) -> Cell:
-    return Cell() if math.isnan(value) else Cell(f"{value:.{digits}f}", doubtful=bool(reason))
+    return Cell() if math.isnan(value) else Cell(f"{value:.{digits}f}", doubtful=bool(reason), value=value)
 
 
 def _common(rows: Rows) -> str:
@@ -122,13 +124,14 @@ def _common(rows: Rows) -> str:
 def _notes(rows: Rows, shown: Sequence[tuple[str, str]]) -> Iterator[str]:
     if any(is_mean(column) for column in shown):
         yield "Published means are as printed, or computed from the tasks where a source prints none."
+    yield "Best and second among published rows are as printed: there are no seeds to test."
     yield "Published parameters are as printed: sources differ in whether the head counts."
     told: dict[str, list[str]] = {}
-    for column in shown:
+    for column, head in _heads(rows, shown):
         for number, reason in enumerate(rows.misprints[column]):
             if reason and not reason.startswith("computed with"):
                 row = rows.axes.iloc[number]
-                told.setdefault(reason, []).append(f"{row['label']} ({row['source']}), {column_title(*column)}")
+                told.setdefault(reason, []).append(f"{row['label']} ({row['source']}), {head.title}")
     for reason, places in told.items():
         yield f"‡ {'; '.join(dict.fromkeys(places))}: {reason}."
     if rows.left_out:

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from petlbench import frame, published, spec
+from petlbench.columns import column_title, score_column
 from petlbench.comparison import METHOD, SOURCE
 from petlbench.errors import InputError
 from petlbench.frame import is_mean, with_means
@@ -18,7 +19,6 @@ from petlbench.record import Record
 from petlbench.run import Run
 from petlbench.selection import axes, has_any
 from petlbench.suite import Suite
-from petlbench.table import column_title, score_column
 from petlbench.typeset import MINUS, Cell, Column, Table
 
 CHECKPOINTS = {"last_epoch": "", "best_test_epoch": "_best_test_epoch"}
@@ -138,7 +138,11 @@ def _nothing(name: str, rows: Rows) -> str:
 
 
 def _cell(value: float, reason: str, digits: int) -> Cell:
-    return Cell() if math.isnan(value) else Cell(f"{value:+.{digits}f}".replace("-", MINUS), doubtful=bool(reason))
+    return (
+        Cell()
+        if math.isnan(value)
+        else Cell(f"{value:+.{digits}f}".replace("-", MINUS), doubtful=bool(reason), value=value)
+    )
 
 
 def _notes(found: DataFrame, misprints: DataFrame) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 from pandas import DataFrame, MultiIndex, Series
 
 from petlbench.cost import Cost
@@ -31,7 +32,8 @@ class Scores:
 
     The rows of all frames but the last are those of `AXES`. The columns of the first four are (group, task) in the
     suite's order; a group's mean stands behind its tasks, the averages over tasks and over groups come last. Of a
-    single task or group there is no mean.
+    single task or group there is no mean, nor of tasks that show several metrics. The further metrics of these stand
+    behind all others, as (task, metric).
     """
 
     mean: DataFrame
@@ -42,6 +44,8 @@ class Scores:
     """Number of seeds; for a mean, the smallest of its tasks."""
     stale: DataFrame
     """Whether code that has changed since had a part in it."""
+    seeds: DataFrame
+    """The scores of every seed, with the columns of the others and the rows of `AXES` and seed."""
     parameters: DataFrame
     """Trained weights of the `method` and of the `head`, averaged over the runs: heads differ from task to task."""
     budget: DataFrame
@@ -50,12 +54,14 @@ class Scores:
     """The runs behind the table, as `runs` gives them."""
     left_out: int
     """Number of tasks of the suite that the table was asked to leave out."""
+    metrics: dict[str, tuple[str, ...]]
+    """The metrics of every task that shows several, its own first."""
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """Group and name of every column of scores."""
+        """Group and name of every column but those of further metrics."""
         columns: Any = self.mean.columns
-        return list(columns)
+        return [column for column in columns if column not in further(self.metrics)]
 
 
 def scores(
@@ -79,6 +85,8 @@ def scores(
     rows = MultiIndex.from_frame(found.loc[found["state"] != "unknown", AXES].drop_duplicates())
     scored = found[found["state"].isin(SCORED)].dropna(subset="score")
 
+    metrics = several(chosen) if not metric else {}
+
     def wide(values: Series) -> DataFrame:
         """One row per row of the table and seed, one column per task."""
         table = scored.assign(values=values).pivot(index=[*AXES, "seed"], columns="task", values="values")
@@ -91,21 +99,27 @@ def scores(
         return part.mean(axis=1, skipna=False)
 
     score = wide(scored["score"])
+    of_further = wide_further(scored, metrics).reindex(score.index)
     stale = over_seeds(wide(scored["state"] == "stale").eq(True)).any()
-    of_seeds = with_means(score, chosen, mean)
+    of_seeds = _beside(with_means(score, chosen, mean), of_further)
     # A seed that lacks a task has no mean: only where every seed has one do they say how the mean scatters.
     complete = over_seeds(of_seeds.notna()).all()
     std = over_seeds(of_seeds).std().where(complete | ~complete.columns.map(is_mean))
     count = with_means(over_seeds(score).count(), chosen, lambda part: part.min(axis=1))
+    stale_of_further = DataFrame({column: stale[column[0]] for column in further(metrics)}, index=stale.index)
     return Scores(
-        mean=with_means(over_seeds(score).mean(), chosen, mean).reindex(rows),
+        mean=_beside(with_means(over_seeds(score).mean(), chosen, mean), over_seeds(of_further).mean()).reindex(rows),
         std=std.reindex(rows),
-        count=count.reindex(rows, fill_value=0),
-        stale=with_means(stale, chosen, lambda part: part.any(axis=1)).reindex(rows, fill_value=False),
+        count=_beside(count, over_seeds(of_further).count()).reindex(rows, fill_value=0),
+        stale=_beside(with_means(stale, chosen, lambda part: part.any(axis=1)), stale_of_further).reindex(
+            rows, fill_value=False
+        ),
+        seeds=of_seeds,
         parameters=scored.groupby(AXES)[["method_parameters", "head_parameters"]].mean().reindex(rows),
         budget=_budget(scored).reindex(rows),
         runs=found,
         left_out=len(suite.tasks) - len(chosen),
+        metrics=metrics,
     )
 
 
@@ -140,8 +154,9 @@ def runs(
 ) -> DataFrame:
     """One row per record, without the trials of searches, in the order of `methods`, else of the labels.
 
-    Columns: `AXES`, suite, task, seed, metric, score (percent, or NaN), state (see `petlbench.selection`), data,
-    machine (its tag), method_parameters, head_parameters, spent_trials, spent_seconds, file.
+    Columns: `AXES`, suite, task, seed, metric, score (percent, or NaN), scores (all of them by metric), state (see
+    `petlbench.selection`), data, sha256 (of the weights; empty if random), machine (its tag), method_parameters,
+    head_parameters, spent_trials, spent_seconds, file.
 
     Raises InputError for names that do not exist, for records of several suites, for runs of one task on different
     data unless `mix_data` is set, and for two runs of one row, task and seed that are both current.
@@ -166,8 +181,10 @@ def runs(
             "seed": record.run.seed,
             "metric": (name := metric or (shown[record.run.task].metric if state != "unknown" else "")),
             "score": record.scores.get(name, float("nan")),
+            "scores": record.scores,
             "state": state,
             "data": record.run.data,
+            "sha256": record.run.backbone.sha256 or "",
             "machine": record.machine.tag,
             "method_parameters": record.counts.method_parameters if record.counts else float("nan"),
             "head_parameters": record.counts.head_parameters if record.counts else float("nan"),
@@ -217,8 +234,33 @@ def _budget(scored: DataFrame) -> DataFrame:
     return of_tasks.rename(columns={name: name.removeprefix("spent_") for name in spent})
 
 
+def several(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
+    """The metrics of every task that shows several, its own first."""
+    return {task.name: (task.metric, *task.also) for task in tasks if task.also}
+
+
+def further(metrics: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Those of `several` but the tasks' own, as (task, metric)."""
+    return [(task, metric) for task, names in metrics.items() for metric in names[1:]]
+
+
+def wide_further(scored: DataFrame, metrics: Mapping[str, Sequence[str]]) -> DataFrame:
+    """The further metrics of the runs: one row per row of the table and seed, columns (task, metric)."""
+
+    def of(task: str, metric: str) -> Series:
+        runs = scored[scored["task"] == task].set_index([*AXES, "seed"])
+        return Series([each.get(metric, float("nan")) for each in runs["scores"]], runs.index, dtype=float)
+
+    found = {column: of(*column) for column in further(metrics)}
+    return DataFrame(found) if found else DataFrame(index=scored.set_index([*AXES, "seed"]).index.unique())
+
+
 def with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFrame], Series]) -> DataFrame:
-    """From columns of tasks to those that `Scores` describes."""
+    """From columns of tasks to those that `Scores` describes, but for further metrics."""
+    if several(tasks):
+        return cells[[task.name for task in tasks]].set_axis(
+            MultiIndex.from_tuples([(task.group, task.name) for task in tasks]), axis=1
+        )
     groups: dict[str, list[str]] = {}
     for task in tasks:
         groups.setdefault(task.group, []).append(task.name)
@@ -233,6 +275,10 @@ def with_means(cells: DataFrame, tasks: Sequence[Task], mean: Callable[[DataFram
     if len(groups) > 1:
         columns[AVERAGE, GROUPS] = mean(DataFrame(means))
     return DataFrame(columns, index=cells.index)
+
+
+def _beside(first: DataFrame, second: DataFrame) -> DataFrame:
+    return pd.concat([first, second], axis=1) if len(second.columns) else first
 
 
 def _seconds(cost: Cost, records: Iterable[Record]) -> float:

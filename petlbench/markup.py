@@ -19,7 +19,9 @@ def shown(row: int, column: int, cell: Cell) -> str:
     mark = {0: "", 1: "strong", 2: "u"}[cell.place]
     text = f"<{mark}>{escape(cell.text)}</{mark}>" if mark else escape(cell.text)
     spread = f" <small>± {escape(cell.spread)}</small>" if cell.spread else ""
-    return text + spread + ('<abbr title="the code has changed since">†</abbr>' if cell.stale else "")
+    stale = '<abbr title="the code has changed since">†</abbr>' if cell.stale else ""
+    doubtful = '<abbr title="doubtful, see the notes">‡</abbr>' if cell.doubtful else ""
+    return text + spread + stale + doubtful
 
 
 def html(
@@ -31,7 +33,8 @@ def html(
 ) -> str:
     """The table as an element. All texts are escaped; `content` has to escape what it adds.
 
-    `sortable` makes every name of a column a button. Cells and heads of a group carry its number as data-group.
+    `sortable` makes every name of a column a button. Cells and heads of a group carry its number as data-group. Rows
+    that stand apart are a body of their own.
     """
     groups = {name: str(number) for number, name in enumerate(dict.fromkeys(column.group for column in table.columns))}
     lines = [
@@ -43,6 +46,8 @@ def html(
         "<tbody>",
     ]
     for row, cells in enumerate(table.rows):
+        if row and row == len(table.rows) - table.apart:
+            lines += ["</tbody>", '<tbody class="apart">']
         lines.append(f"<tr{_written(attributes(row))}>")
         for place, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
             tag, more = ("th", {"scope": "row"}) if place == 0 else ("td", _of(column, groups))
@@ -50,6 +55,33 @@ def html(
         lines.append("</tr>")
     lines += ["</tbody>", "</table>"]
     return "\n".join(lines)
+
+
+STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { margin: 2rem auto; max-width: max-content; padding: 0 1rem; }
+section { overflow-x: auto; margin-bottom: 2.5rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-block: 2px solid; }
+caption { text-align: left; padding-bottom: 0.6rem; }
+th, td { padding: 0.2rem 0.6rem; text-align: right; font-weight: 400; white-space: nowrap; }
+.key, tbody th { text-align: left; }
+thead th { font-weight: 600; }
+thead th[scope="colgroup"] { text-align: center; border-bottom: 1px solid; }
+tbody { border-top: 1px solid; }
+ul { padding-left: 1.1rem; max-width: 60rem; }
+ul, small { font-size: 0.87rem; }
+"""
+
+
+def page(tables: Sequence[Table]) -> str:
+    """Tables with their captions and notes as one HTML file that loads nothing and runs nothing."""
+    title = escape(", ".join(table.name for table in tables))
+    body = "\n".join(f"<section>\n{html(table)}\n{notes(table)}\n</section>" for table in tables)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>"
+    )
 
 
 def notes(table: Table) -> str:

@@ -21,10 +21,10 @@ from pandas import DataFrame, MultiIndex, Series
 
 from petlbench import spec, zoo
 from petlbench.errors import InputError, unknown
-from petlbench.frame import MEAN, is_mean, with_means
+from petlbench.frame import MEAN, further, is_mean, several, with_means
 from petlbench.method import Paper
 from petlbench.spec import Spec
-from petlbench.suite import Suite
+from petlbench.suite import Suite, Task
 
 COLUMNS = [
     "source",
@@ -87,11 +87,32 @@ ITEMS = {
     "mean": "mean_tasks",
     "mean_19": "mean_tasks",
     "mean_group3": "mean_groups",
+    "mask_r_cnn_1x": "mask_rcnn_1x",
+    "mask_r_cnn_3x_ms": "mask_rcnn_3x",
+    "cascade_mask_r_cnn_3x_ms": "cascade_mask_rcnn_3x",
+    "atss_3x_ms": "atss_3x",
+    "semantic_fpn_80k": "semantic_fpn",
+    "upernet_160k": "upernet",
 }
 """Tasks and means whose names in the files differ from those here."""
 FLOWERS = ("fgvc", "flowers102")
 """The one name that means a task of one suite in the files and of another in petlbench."""
-METRICS = {"top1_acc_pct_mean5": "accuracy", "top1_acc_pct_std5": "accuracy_std"}
+NOTED = {
+    r"(plain ViT.*; )?Mask R-CNN 1x": "mask_rcnn_1x",
+    r"(plain ViT.*; )?Mask R-CNN 3x": "mask_rcnn_3x",
+    r"Cascade Mask R-CNN .*3x": "cascade_mask_rcnn_3x",
+    r"UperNet": "upernet",
+}
+"""Tasks whose detector or segmenter stands in the note of a number, by how that begins."""
+NOTING = ("detection", "instance_segmentation", "semantic_segmentation")
+"""What the files call such tasks."""
+METRICS = {
+    "top1_acc_pct_mean5": "accuracy",
+    "top1_acc_pct_std5": "accuracy_std",
+    **{f"ap{at}_{what}": f"{what}_ap{at}" for at in ("", "50", "75") for what in ("box", "mask")},
+    "miou_ss": "miou",
+    "miou_ms_flip": "miou_ms",
+}
 PRETRAINING = {
     r"ImageNet-2[12][Kk]( sup(ervised)?)?( \(ViT-B_16\.npz\))?|IN-22K sup": "ImageNet-21k supervised",
     r"ImageNet-21K sup \(AugReg\)": "ImageNet-21k supervised (AugReg)",
@@ -126,7 +147,8 @@ class Rows:
     axes: DataFrame
     """`ROW`, id, label, and parameters: their mean over the tasks, in millions."""
     values: DataFrame
-    """In percent; the columns are those of `petlbench.frame.Scores` for these tasks. NaN where there is no number.
+    """In percent; the columns are those of `petlbench.frame.Scores` for these tasks, further metrics last. NaN where
+    there is no number.
 
     A mean is what the source prints, or computed from the tasks where it prints none. Of a suite that the zoo does not
     have, the columns are (task, metric), without means.
@@ -137,11 +159,13 @@ class Rows:
     """Whether the zoo has the suite, so that the columns are (group, task)."""
     left_out: int
     """Number of rows without a number of these tasks; most of them have printed means."""
+    metrics: dict[str, tuple[str, ...]]
+    """The metrics of every task of the zoo that shows several, its own first."""
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """Group and name of every column."""
-        return _titles(self.values)
+        """Group and name of every column but those of further metrics."""
+        return [column for column in _titles(self.values) if column not in further(self.metrics)]
 
 
 def key(paper: Paper) -> str:
@@ -165,7 +189,8 @@ def load(names: Sequence[str] = ()) -> DataFrame:
     found["misprint"] = _misprints(found)
     found["id"] = found["method"]
     found["method"] = [_spec(*each) for each in zip(found["source"], found["id"], strict=True)]
-    found["task"] = [_task(*each) for each in zip(found["source"], found["suite"], found["task"], strict=True)]
+    asked = (found[name] for name in ("source", "suite", "task", "note"))
+    found["task"] = [_task(*each) for each in zip(*asked, strict=True)]
     found["metric"] = found["metric"].replace(METRICS)
     found["pretraining"] = [_pretraining(each) for each in found["pretraining"]]
     for column in ("value", "trainable_params_m"):
@@ -200,6 +225,7 @@ def rows(
         misprints=wrong[is_there].reset_index(drop=True),
         in_zoo=suite is not None,
         left_out=int((~is_there).sum()),
+        metrics=several(_tasks(suite, tasks)) if suite else {},
     )
 
 
@@ -255,7 +281,9 @@ def _spec(source: str, id: str) -> str:
     return copied.get(id) or SPECS.get(id) or id
 
 
-def _task(source: str, suite: str, name: str) -> str:
+def _task(source: str, suite: str, name: str, note: str) -> str:
+    if name in NOTING:
+        return next((task for pattern, task in NOTED.items() if re.match(pattern, note)), name)
     if name == "average" and sources()[source].average:
         return f"mean_{sources()[source].average}"
     return ITEMS["oxford_flowers"] if (suite, name) == FLOWERS else ITEMS.get(name, name)
@@ -269,7 +297,7 @@ def _of_suite(
     values: DataFrame, reasons: DataFrame, suite: Suite, tasks: Sequence[str]
 ) -> tuple[DataFrame, DataFrame, Series]:
     """The columns of a suite of the zoo, for values and misprints, and which rows have a number of these tasks."""
-    shown = [suite.task(task) for task in tasks] or list(suite.tasks)
+    shown = _tasks(suite, tasks)
     titles = [task.name for task in shown]
     wanted = MultiIndex.from_tuples([(task.name, task.metric) for task in shown])
     cells = values.reindex(columns=wanted).set_axis(titles, axis=1)
@@ -282,7 +310,14 @@ def _of_suite(
             if printed in values:
                 made[column] = values[printed].fillna(made[column])
                 wrong[column] = reasons[printed].where(values[printed].notna(), wrong[column])
-    return made, wrong, cells.notna().any(axis=1)
+    if more := further(several(shown)):
+        made = pd.concat([made, values.reindex(columns=MultiIndex.from_tuples(more))], axis=1)
+        wrong = pd.concat([wrong, reasons.reindex(columns=MultiIndex.from_tuples(more)).fillna("")], axis=1)
+    return made, wrong, made.notna().any(axis=1) if more else cells.notna().any(axis=1)
+
+
+def _tasks(suite: Suite, names: Sequence[str]) -> list[Task]:
+    return [suite.task(name) for name in names] or list(suite.tasks)
 
 
 def _of_any(values: DataFrame, reasons: DataFrame, tasks: Sequence[str]) -> tuple[DataFrame, DataFrame, Series]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ FRIEDMAN_TASKS = 11
 """Demsar's rule of thumb for the distribution that Friedman's and Nemenyi's tests assume: more than ten tasks."""
 INTERVAL_SEEDS = 3
 """A resample of n seeds has (n - 1) / n of their variance: with two, half of it is gone."""
+TIE_SEEDS = 3
+"""The fewest seeds that say how scores scatter well enough to test for ties."""
 RESAMPLES = 2_000
 """Of a bootstrap."""
 
@@ -85,6 +88,24 @@ def friedman(scores: Array) -> Friedman:
     f = (tasks - 1) * chi_square / rest if rest > 1e-9 else math.inf  # every task ranks the methods alike
     p = float(stats.f.sf(f, methods - 1, (methods - 1) * (tasks - 1)))
     return Friedman(chi_square, f, p, critical_difference(methods, tasks))
+
+
+def least_significant_difference(scores: Array) -> float:
+    """Tukey: means over seeds that are further apart differ at the level `ALPHA`, whichever two of the rows they are.
+
+    `scores` (methods, seeds), every method with the same seeds. The spread is what is left after the means of methods
+    and of seeds (randomised blocks), pooled over the methods; for two of them this is the paired t-test.
+    """
+    methods, seeds = scores.shape
+    left = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0, keepdims=True) + scores.mean()
+    freedom = (methods - 1) * (seeds - 1)
+    return _tukey(methods, freedom) * math.sqrt(float((left**2).sum()) / freedom / seeds)
+
+
+@cache
+def _tukey(methods: int, freedom: int) -> float:
+    """Critical value of the studentised range."""
+    return float(stats.studentized_range.ppf(1 - ALPHA, methods, freedom))
 
 
 def critical_difference(methods: int, tasks: int, alpha: float = ALPHA) -> float:

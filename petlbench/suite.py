@@ -38,6 +38,11 @@ class Task:
     """Images to score on."""
     metric: str = "accuracy"
     """The score that tables show, in percent."""
+    also: tuple[str, ...] = ()
+    """Further scores that tables show beside it, each in a column below the task, as of a detector's boxes and masks.
+
+    Of such tasks there is no mean: nobody averages a segmenter with another.
+    """
     folders: tuple[str, ...] = ()
     """Names that the field gives this task's folder; the first that exists below the data root is read."""
     note: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -31,6 +32,8 @@ class Cell:
     """Marked with a double dagger."""
     cite: str = ""
     """Key in a bibliography, which LaTeX cites in place of the text."""
+    value: float = math.nan
+    """The number before it was rounded, to sort by."""
 
     def __str__(self) -> str:
         return self.text + (f" ± {self.spread}" if self.spread else "") + self.marks
@@ -53,6 +56,14 @@ class Column:
     """The name where groups are not shown, if it is another one."""
     key: bool = False
     """Whether it says which row this is, rather than a number of it."""
+    title: str = field(default="", kw_only=True)
+    """Its name outside of the table, as options call it."""
+    task: str = field(default="", kw_only=True)
+    """The task whose score it holds."""
+    less: bool = field(default=False, kw_only=True)
+    """Whether less of it is better."""
+    extra: bool = field(default=False, kw_only=True)
+    """Whether it is shown only where it is asked for by its title."""
 
     def __str__(self) -> str:
         return self.alone or self.name
@@ -63,7 +74,7 @@ class Table:
     """What every format shows in its own way."""
 
     name: str
-    """For references to it: letters, digits and hyphens."""
+    """For references to it, as tab:NAME: letters, digits and hyphens."""
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
@@ -223,7 +234,7 @@ def _latex_head(table: Table) -> Iterator[str]:
             if name:
                 yield f"\\cmidrule(lr){{{start}-{end}}}"
     names = [_for_latex(column.name if column.group else _title(column.name)) for column in table.columns]
-    upright = [table.rotate and bool(column.group) for column in table.columns]
+    upright = [table.rotate and bool(column.group) and column.group != column.task for column in table.columns]
     both = zip(names, upright, strict=True)
     yield " & ".join(f"\\rotatebox{{90}}{{{name}}}" if up else name for name, up in both) + r" \\"
 

@@ -21,7 +21,8 @@ REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
     "plan": f"{REQUEST} jobs",
-    "table": "results suite tasks methods metric format cost delta digits head ppt with out mix-data",
+    "table": "results suite tasks methods metric format cost columns sort caption label ties delta digits head ppt "
+    "with out mix-data",
     "report": "results suite tasks methods metric out mix-data serve port",
     "cite": "results suite tasks methods with out",
     "compare": "results suite tasks methods metric reference format mix-data",

@@ -125,10 +125,10 @@ def test_csv_has_both_with_their_sources(results: Path, capsys: pytest.CaptureFi
 
 
 def test_a_suite_outside_the_zoo_can_be_shown_from_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    choice = ["--with", "published=hst", "--tasks", "mask_r_cnn_1x", "--format", "latex"]
+    choice = ["--with", "published=hst", "--tasks", "mask_rcnn_1x", "--format", "latex"]
     code, out, _ = run(capsys, "--results", "nowhere", "--suite", "coco", *choice)
     assert code == 0
-    assert r"\multicolumn{6}{c}{Mask\_r\_cnn\_1x}" in out
+    assert r"\multicolumn{6}{c}{Mask\_rcnn\_1x}" in out
 
 
 @pytest.mark.parametrize(

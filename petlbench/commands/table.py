@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from petlbench.commands import Commands
     from petlbench.cost import Cost
+    from petlbench.frame import Scores
     from petlbench.published import Rows
     from petlbench.record import Record
     from petlbench.suite import Suite
+    from petlbench.typeset import Table
 
-FORMATS = ("terminal", "markdown", "latex", "csv")
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+FORMATS = ("terminal", "markdown", "latex", "html", "csv")
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv"}
 EPILOG = """examples:
   petlbench table
   petlbench table --suite vtab --methods 'hst,vpt(tokens=50)' --tasks cifar100,dtd
@@ -31,6 +33,12 @@ EPILOG = """examples:
   petlbench table --cost --format markdown
   petlbench table --suite vtab --with published=hst,noah       (published rows, also where nothing was measured)
   petlbench table --suite vtab --delta                         (measured minus published, where they compare)
+  petlbench table --suite vtab --columns params,tasks,mean_groups --sort mean_groups --out vtab.html
+  petlbench table --cost --columns params,flops,train_memory_bytes --sort flops
+  petlbench table --suite vtab --caption 'Ours on VTAB-1K.' --label vtab-main --out vtab.tex
+
+--columns and --sort know params, head, ppt and the columns of --format csv by their names there. A group, such as
+natural, is all of its columns, and tasks are all tasks. The best comes first, or last with --sort NAME:worst.
 
 Means are over all tasks of the table: a row that lacks one has none. --tasks shows, and averages, fewer.
 """
@@ -47,6 +55,20 @@ def add(commands: Commands) -> None:
     parser.add_argument("--cost", action="store_true", help="parameters, FLOPs, memory and speed instead of scores")
     parser.add_argument("--head", action="store_true", help="a column for the trained weights of the heads")
     parser.add_argument("--ppt", action="store_true", help="a column for the performance-parameter trade-off")
+    parser.add_argument(
+        "--columns", default="", metavar="NAME,...", help="these, in this order (default: as papers do)"
+    )
+    parser.add_argument(
+        "--sort", default="", metavar="NAME", help="rows by this column (default: by name, or --methods)"
+    )
+    parser.add_argument("--caption", default="", metavar="TEXT", help="above the table; the default becomes a note")
+    parser.add_argument("--label", default="", metavar="NAME", help="for LaTeX's \\ref{tab:NAME} (default: the suite)")
+    parser.add_argument(
+        "--ties",
+        choices=("test", "digits"),
+        default="test",
+        help="what shares the best place: what no test over seeds tells apart (default), or what prints alike",
+    )
     parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
     add_published(parser)
     parser.add_argument(
@@ -55,7 +77,7 @@ def add(commands: Commands) -> None:
         help="measured minus published, where task, method, architecture and scored checkpoint are the same",
     )
     parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .csv or other")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .html, .csv or other")
     shared.add_results(parser)
     parser.set_defaults(do=do)
 
@@ -97,6 +119,7 @@ def do(options: argparse.Namespace) -> int:
         raise InputError(f"--digits {options.digits}: expected 0 to 9")
     make = _costs if options.cost else _scores
     options.format = options.format or SUFFIXES.get(options.out.suffix if options.out else "", "terminal")
+    _check(options)
     if options.out is None:
         print(make(options))
         return 0
@@ -110,21 +133,57 @@ def do(options: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(options: argparse.Namespace) -> str:
+def _check(options: argparse.Namespace) -> None:
+    """Wishes that a format cannot fulfil. Raises InputError."""
+    from petlbench.errors import InputError
+
+    for name in ("columns", "sort", "caption", "label"):
+        if options.format == "csv" and getattr(options, name):
+            raise InputError(
+                f"--{name} {getattr(options, name)}: not with --format csv, which holds everything as it is"
+            )
+    if options.label and options.format != "latex":
+        raise InputError(f"--label {options.label}: only LaTeX has labels; see --format latex")
+    if options.label and not all(letter.isalnum() or letter in "-:." for letter in options.label):
+        raise InputError(f"--label {options.label}: expected letters, digits, '-', ':' and '.'")
+
+
+def _written(tables: Iterable[Table], options: argparse.Namespace) -> str:
+    """The tables as the options want them."""
     from petlbench import table
+    from petlbench.arrange import Wishes, arranged
+
+    wishes = Wishes(
+        columns=tuple(shared.names(options.columns)),
+        shown=tuple(name for name in ("head", "ppt") if getattr(options, name)),
+        sort=options.sort,
+        caption=options.caption,
+        label=options.label,
+    )
+    return table.text([arranged(each, wishes) for each in tables], options.format)
+
+
+def _scores(options: argparse.Namespace) -> str:
+    from petlbench import frame, table
 
     if options.delta:
         return _delta(options)
     if options.also:
         return _with_published(options)
     records, suite, choice = selected(options)
-    return table.scores(
-        records, suite, options.format, digits=options.digits, head=options.head, ppt=options.ppt, **choice
-    )
+    found = frame.scores(records, suite, **choice)
+    return table.scores_csv(found) if options.format == "csv" else _written([_table(found, options)], options)
+
+
+def _table(found: Scores, options: argparse.Namespace) -> Table:
+    """With every column there is; `arranged` leaves out what nobody asks for."""
+    from petlbench import table
+
+    return table.scores_table(found, options.digits, head=True, ppt=True, ties=options.ties)
 
 
 def _delta(options: argparse.Namespace) -> str:
-    from petlbench import comparison, delta, zoo
+    from petlbench import delta, zoo
     from petlbench.errors import InputError
 
     if options.metric:
@@ -135,7 +194,7 @@ def _delta(options: argparse.Namespace) -> str:
     try:
         if options.format == "csv":
             return delta.csv(*asked, **choice)
-        return comparison.text(delta.table(*asked, options.digits, **choice), options.format)
+        return _written([delta.table(*asked, options.digits, **choice)], options)
     except delta.IncomparableError as reason:
         return str(reason)
 
@@ -153,11 +212,9 @@ def _with_published(options: argparse.Namespace) -> str:
         return pd.concat(both, ignore_index=True).to_csv(index=False).rstrip("\n")
     if found is None:
         assert rows is not None  # `chosen` has found one of the two
-        return comparison.text(comparison.published_table(options.suite, rows, options.digits), options.format)
-    made = table.scores_table(found, options.digits, head=options.head, ppt=options.ppt)
-    if rows:
-        made = comparison.beside(found, made, rows, options.digits)
-    return comparison.text(made, options.format)
+        return _written([comparison.published_table(options.suite, rows, options.digits, groups=True)], options)
+    made = _table(found, options)
+    return _written([comparison.beside(found, made, rows, options.digits) if rows else made], options)
 
 
 def chosen(options: argparse.Namespace) -> tuple[Rows | None, tuple[list[Record], Suite, dict[str, Any]] | None]:
@@ -223,7 +280,7 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
 
 
 def _costs(options: argparse.Namespace) -> str:
-    from petlbench import spec, table, zoo
+    from petlbench import frame, spec, table, zoo
     from petlbench.store import Store
 
     store = Store(options.results)
@@ -231,9 +288,8 @@ def _costs(options: argparse.Namespace) -> str:
     files = paths(each.name for each in methods)
     suite = zoo.name_of(options.suite)
     records = [record for record in store.records() if suite in ("", record.run.suite)]
-    return table.costs(
-        store.costs(), options.format, records, methods=methods, is_stale=lambda cost: is_stale_cost(cost, files)
-    )
+    found = frame.costs(store.costs(), records, methods=methods, is_stale=lambda cost: is_stale_cost(cost, files))
+    return table.costs_csv(found) if options.format == "csv" else _written(table.cost_tables(found), options)
 
 
 def costs_there(options: argparse.Namespace) -> DataFrame | None:

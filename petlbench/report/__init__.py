@@ -24,6 +24,8 @@ from pandas import DataFrame, Series, to_numeric
 
 from petlbench import frame, markup, repeat, table, zoo
 from petlbench._version import __version__
+from petlbench.caption import WHY_FAILED
+from petlbench.columns import layout
 from petlbench.cost import Cost
 from petlbench.errors import InputError
 from petlbench.figures.paper import STYLES
@@ -127,17 +129,16 @@ class Content:
         made = table.scores_table(found)
         rows = list(found.mean.index)
         families = [_family(behind, row, found) for row in rows]
-        first = len(made.columns) - len(found.columns)
 
         def content(row: int, place: int, cell: Cell) -> str:
             text = markup.shown(row, place, cell)
-            runs = behind.get((*rows[row], found.columns[place - first][1])) if place >= first else None
+            runs = behind.get((*rows[row], made.columns[place].task))
             if place == 0:
                 return f"{_symbol(families[row])}{text}"
             if not runs:
                 return text
             if cell.text == MISSING:
-                text = escape(table.WHY_FAILED.get(runs[-1][1], "failed"))
+                text = escape(WHY_FAILED.get(runs[-1][1], "failed"))
             number = self._cell(name, made.columns[place].group, runs)
             return f'<button type="button" data-cell="{number}">{text}</button>'
 
@@ -215,8 +216,8 @@ def _axes(found: Scores, records: Sequence[Record], costs: Sequence[Cost]) -> li
     means = DataFrame(measured).groupby("row").mean().reindex(range(len(rows)))
     axes: list[Axis] = [(str(name), False, _numbers(means[name])) for name in means]
     axes += _cost_axes(rows, costs)
-    for group, name in found.columns:
-        title = f"{name} (%)" if group != AVERAGE else f"mean over {name} (%)"
+    for (group, name), column in layout(found.columns, found.metrics):
+        title = f"{column} (%)" if group != AVERAGE else f"mean over {name} (%)"
         title = f"mean of {group} (%)" if name == frame.MEAN else title
         axes.append((title, True, _numbers(found.mean[group, name])))
     return axes
@@ -254,10 +255,11 @@ def _cost_axes(rows: Sequence[tuple[Any, ...]], costs: Sequence[Cost]) -> Iterat
 
 def _preferred(found: Scores, axes: Sequence[Axis]) -> int:
     """The score that says most: the mean of the groups, else of the tasks, else what most rows have."""
-    first = len(axes) - len(found.columns)
+    columns = [key for key, _ in layout(found.columns, found.metrics)]
+    first = len(axes) - len(columns)
 
     def says(place: int) -> tuple[int, int]:
-        column, known = found.columns[place - first], sum(value is not None for value in axes[place][2])
+        column, known = columns[place - first], sum(value is not None for value in axes[place][2])
         return (2 if column == (AVERAGE, GROUPS) else 1 if column == (AVERAGE, TASKS) else 0) * bool(known), known
 
     return max(range(first, len(axes)), key=says)
