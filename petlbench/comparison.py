@@ -68,6 +68,17 @@ def beside(found: Scores, made: Table, rows: Rows, digits: int = 1) -> Table:
     )
 
 
+def cited(rows: Rows) -> Iterator[str]:
+    """Where the rows are from, a sentence per source."""
+    for name in dict.fromkeys(rows.axes["source"]):
+        source = published.sources()[name]
+        paper = source.paper
+        title = f"{paper.authors.split(' and ')[0]} et al., {paper.title}, {paper.year}" if paper else ""
+        place = f"arXiv {paper.arxiv}" if paper and paper.arxiv else ""
+        said = "; ".join(part for part in (title, place, f"read from {source.read}", source.protocol) if part)
+        yield f"{name}: {said}."
+
+
 def flat(rows: Rows) -> DataFrame:
     """Published rows as `petlbench.table.scores_frame` gives measured ones, with their sources and misprints."""
     heads = dict(_heads(rows, rows.columns))

@@ -23,7 +23,7 @@ OPTIONS = {
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost columns sort caption label ties delta digits head ppt "
     "with out mix-data",
-    "report": "results suite tasks methods metric out mix-data serve port",
+    "report": "results suite tasks methods metric with out mix-data serve port",
     "cite": "results suite tasks methods with out",
     "compare": "results suite tasks methods metric reference format mix-data",
     "figure": "results suite tasks methods metric kind x columns out mix-data",

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from recorded import BACKBONE, cost, record, row
+from test_comparison import measured
 from tiny import Tiny
 
 from petlbench import cli, provenance, repeat, report
@@ -38,7 +39,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 def page(records: list[Record], root: Path = Path("nowhere"), costs: Any = (), changed: Any = lambda record: []) -> str:
     """The report on records of the suite in tiny.py."""
     choice = {"is_stale": lambda record: bool(changed(record))}
-    part = report.Part(suite=Tiny(), records=records, choice=choice)
+    part = report.Part(name="tiny", suite=Tiny(), records=records, choice=choice)
     return report.page([part], costs, root, changed=changed)
 
 
@@ -73,9 +74,22 @@ def test_every_score_is_a_button_that_leads_to_its_records() -> None:
     assert shown == [
         ("81.0 ± 1.4", "lora on day"),
         ("60.5 ± 0.7", "lora on night"),
+        ("70.8 ± 1.1", "lora: natural mean"),
         ("70.5 ± 0.7", "vpt(tokens=5) on day"),
         ("50.0", "vpt(tokens=5) on night"),
+        ("60.2", "vpt(tokens=5): natural mean"),
     ]
+
+
+def test_a_mean_leads_to_the_tasks_and_the_seeds_that_it_is_made_of() -> None:
+    cells = data(page(BOTH))["cells"]
+    (mean,) = [each for each in cells if each["title"] == "lora: natural mean"]
+    assert mean["seeds"] == [[0, 70.0], [1, 71.5]]
+    assert [(group, cells[number]["title"]) for group, number in mean["tasks"]] == [
+        ("natural", "lora on day"),
+        ("natural", "lora on night"),
+    ]
+    assert [cells[number]["text"] for _, number in mean["tasks"]] == ["81.0 ± 1.4", "60.5 ± 0.7"]
 
 
 def test_a_cell_has_its_seeds_its_settings_its_curve_and_its_command() -> None:
@@ -274,6 +288,41 @@ def test_the_command_writes_one_file(results: Path, tmp_path: Path, capsys: pyte
     assert text.startswith("<!doctype html>")
     assert "Costs on" in text
     assert str(tmp_path) not in text
+
+
+def test_published_numbers_need_no_run(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    arguments = ["report", "--results", "nowhere", "--suite", "vtab", "--with", "published=hst,noah", "--out", str(out)]
+    assert cli.main(arguments) == 0
+    text = out.read_text()
+    assert "published numbers; no runs" in text
+    assert text.count('data-source="hst"') == 11
+    assert "Trade-offs" not in text
+    assert "<li>noah: Yuanhan Zhang et al., Neural Prompt Search, 2022; arXiv 2206.04673; read from " in text
+
+
+def test_published_rows_stand_below_measured_ones_without_records_and_take_no_part_in_the_figure(
+    tmp_path: Path,
+) -> None:
+    for each in measured("hst", 10):
+        Store(tmp_path / "results").put(each)
+    out = tmp_path / "report.html"
+    arguments = ["report", "--results", str(tmp_path / "results"), "--with", "published=noah", "--out", str(out)]
+    assert cli.main(arguments) == 0
+    own, apart = out.read_text().split('<tbody class="apart">')
+    assert "<strong>" not in own  # one measured row alone has no rank
+    apart = apart.split("</tbody>")[0]
+    assert apart.count("<tr") == 6
+    assert "data-cell" not in apart
+    (figure,) = data(out.read_text())["figures"]
+    assert [each["label"] for each in figure["rows"]] == ["hst"]
+
+
+def test_a_suite_without_published_numbers_is_shown_without(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    arguments = ["report", "--results", str(results), "--suite", TINY, "--with", "published", "--out", str(out)]
+    assert cli.main(arguments) == 0
+    assert 'class="apart"' not in out.read_text()
 
 
 def test_several_suites_stand_one_below_the_other(results: Path, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from browser import PROGRAM, Page, browser
 from recorded import BACKBONE, cost, record, row
+from test_comparison import measured
 from tiny import Tiny
 
-from petlbench import report
+from petlbench import published, report, zoo
 from petlbench.record import Epoch
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="no chromium is installed")
@@ -28,7 +29,7 @@ def write(file: Path) -> Path:
     evil = [dataclasses.replace(each, run=dataclasses.replace(each.run, label=EVIL)) for each in evil]
     failed = record("lora", "right", 0, status="failed", reason=f"ValueError: {EVIL}")
     records = [*row("lora", day=80, night=100, left=60), failed, *vpt, *evil]
-    part = report.Part(suite=Tiny(), records=records, choice={})
+    part = report.Part(name="tiny", suite=Tiny(), records=records, choice={})
     costs = [cost("lora"), cost("vpt(tokens=5)", faster=2)]
     file.write_text(report.page([part], costs, Path("nowhere"), changed=lambda record: []), encoding="utf-8")
     return file
@@ -194,6 +195,45 @@ def test_both_axes_of_the_figure_can_be_chosen(page: Page) -> None:
 def test_nothing_moves_and_nothing_is_wider_than_the_window(page: Page) -> None:
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
     assert page.run("moved") == []
+
+
+def test_a_mean_opens_its_tasks_and_each_of_them_its_records(page: Page) -> None:
+    page.click("section.suite tbody tr:last-child td:last-child [data-cell]")
+    assert page.texts("dialog h2") == ["vpt(tokens=5): mean of groups"]
+    assert page.texts("dialog tbody:first-of-type th") == ["day", "night", "left", "right"]
+    assert page.texts("dialog tbody.apart tr") == ["seed 070.00", "seed 171.00", "mean70.5 ± 0.7"]
+    page.click("dialog tbody tr:nth-child(2) button")
+    assert page.texts("dialog h2") == ["vpt(tokens=5) on night"]
+    assert page.run("document.activeElement.id") == "close"
+    page.press("Escape")
+    assert page.texts("dialog h2") == []
+
+
+def test_published_rows_are_switched_off_and_on_and_sorted_apart(chromium: Page, tmp_path: Path) -> None:
+    vtab = zoo.suite("vtab")()
+    records = [*measured("hst", 75), *measured("lora", 70)]
+    rows = published.rows("vtab", vtab, ["noah"])
+    part = report.Part(name="vtab", suite=vtab, records=records, published=rows)
+    file = tmp_path / "report.html"
+    file.write_text(report.page([part], [], Path("nowhere"), changed=lambda record: []), encoding="utf-8")
+    chromium.complaints.clear()
+    chromium.size(*DESK)
+    chromium.open(file.as_uri())
+    printed = ["Full", "Linear", "VPT-Deep", "Adapter", "LoRA", "NOAH"]
+    assert chromium.texts(ROWS) == ["hst", "lora", *printed]
+    assert chromium.texts("output") == ["8 of 8 rows"]
+    chromium.click(head(chromium, "cifar100"))
+    assert chromium.texts(ROWS)[:2] == ["hst", "lora"]  # 75 and 70, whatever the published ones are
+    assert chromium.texts(ROWS)[2:] != printed
+    assert set(chromium.texts(ROWS)[2:]) == set(printed)
+    assert chromium.run("document.querySelectorAll('.plot a').length") == 2
+    chromium.click("[name=published]")
+    assert chromium.texts(ROWS) == ["hst", "lora"]
+    assert chromium.texts("output") == ["2 of 8 rows"]
+    chromium.click("[name=published]")
+    choose(chromium, "[data-axis=source]", "noah")
+    assert len(chromium.texts(ROWS)) == 6
+    assert chromium.complaints == []
 
 
 def test_no_script_but_the_page_s_own_runs(chromium: Page, address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   petlbench report
   petlbench report --suite mini --out mini.html
+  petlbench report --suite vtab --with published=hst,noah
   petlbench report --serve
 
 The file needs no network and no server; --serve is for a browser that cannot read this machine's files.
@@ -33,6 +35,7 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tables.add_selection(parser, "NAME,...", "suites, a table each (default: all with records)")
+    tables.add_published(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE", help="write there (default: report.html)"
     )
@@ -76,9 +79,14 @@ def _page(options: argparse.Namespace) -> str:
 
     parts = []
     for suite in suites:
-        records, made, choice = tables.selected(argparse.Namespace(**{**vars(options), "suite": suite}))
-        choice["is_stale"] = lambda record: bool(changed(record))
-        parts.append(report.Part(suite=made, records=records, choice=choice))
+        asked = argparse.Namespace(**{**vars(options), "suite": suite})
+        rows, measured = tables.chosen(asked) if _is_published(asked) else (None, tables.selected(asked))
+        part = report.Part(name=zoo.name_of(suite), suite=None, published=rows)
+        if measured:
+            records, made, choice = measured
+            choice["is_stale"] = lambda record: bool(changed(record))
+            part = replace(part, suite=made, records=records, choice=choice)
+        parts.append(part)
     return report.page(
         parts,
         [cost for cost in Store(options.results).costs() if not shown or cost.method in shown],
@@ -86,6 +94,15 @@ def _page(options: argparse.Namespace) -> str:
         changed=changed,
         is_stale=lambda cost: tables.is_stale_cost(cost, files),
     )
+
+
+def _is_published(options: argparse.Namespace) -> bool:
+    """Whether published rows are asked for and the sources have any of the suite; else it is shown without."""
+    from petlbench import published, zoo
+
+    if not options.also:
+        return False
+    return zoo.name_of(options.suite) in set(published.load(shared.sources(options.also))["suite"])
 
 
 def _serve(content: bytes, port: int) -> None:

@@ -47,7 +47,6 @@ function sort(head, table) {
   for (const each of heads) each.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", order);
   const sign = order === "ascending" ? 1 : -1;
-  const body = one("tbody", table);
   const key = (row) => {
     const text = row.cells[heads.indexOf(head)].textContent;
     return isKey ? text : parseFloat(text.replaceAll(",", ""));
@@ -56,8 +55,10 @@ function sort(head, table) {
     if (isKey) return sign * names.compare(a, b);
     return Number.isNaN(a) - Number.isNaN(b) || (Number.isNaN(a) ? 0 : sign * (a - b));
   };
-  const keyed = [...body.rows].map((row) => [key(row), row]);
-  body.append(...keyed.sort(([a], [b]) => compare(a, b)).map(([, row]) => row));
+  for (const body of table.tBodies) {
+    const keyed = [...body.rows].map((row) => [key(row), row]);
+    body.append(...keyed.sort(([a], [b]) => compare(a, b)).map(([, row]) => row));
+  }
 }
 
 for (const table of all("table")) {
@@ -80,26 +81,31 @@ all("section.suite").forEach((section, number) => {
   const rows = all("tbody tr", section);
   const figure = figures[number];
   const shown = () => figure.rows.map((row, i) => ({ ...row, i })).filter(({ i }) => !rows[i].hidden);
-  const redraw = () => draw(section, number, figure, shown(), axes.elements);
+  const redraw = () => axes && draw(section, number, figure, shown(), axes.elements);
+  const published = one("[name=published]", filters);
 
   const filter = () => {
     const words = one("input[type=search]", filters).value.toLowerCase().split(/\s+/);
     const wanted = all("select", filters).filter((select) => select.value !== "*");
     for (const row of rows) {
       const name = row.cells[0].textContent.toLowerCase();
-      const fits = wanted.every((select) => row.getAttribute(`data-${select.dataset.axis}`) === select.value);
+      // A published row has no protocol, say, so that a choice of one leaves it where it is.
+      const said = (select) => row.getAttribute(`data-${select.dataset.axis}`) ?? select.value;
+      const fits = wanted.every((select) => said(select) === select.value);
       row.hidden = !(fits && words.every((word) => name.includes(word)));
     }
-    for (const box of all("input[type=checkbox]", filters)) {
+    if (published) one("tbody.apart", section).hidden = !published.checked;
+    for (const box of all("fieldset input", filters)) {
       for (const cell of all(`.table [data-group="${Number(box.value)}"]`, section)) cell.hidden = !box.checked;
     }
-    one("output", filters).textContent = `${shown().length} of ${rows.length} rows`;
+    const seen = rows.filter((row) => !row.hidden && !row.parentElement.hidden);
+    one("output", filters).textContent = `${seen.length} of ${rows.length} rows`;
     redraw();
   };
   filters.addEventListener("input", filter);
-  axes.addEventListener("input", redraw);
-  for (const form of [filters, axes]) form.addEventListener("submit", (event) => event.preventDefault());
-  new ResizeObserver(redraw).observe(one(".plot", section));
+  axes?.addEventListener("input", redraw);
+  for (const form of all("form", section)) form.addEventListener("submit", (event) => event.preventDefault());
+  if (axes) new ResizeObserver(redraw).observe(one(".plot", section));
   filter();
 });
 
@@ -241,11 +247,33 @@ one("main").addEventListener("click", (event) => {
 one("#close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
-function open({ title, place, runs, commands }) {
-  one("#record-title").textContent = title;
-  one("#record-place").textContent = place;
+function open(cell) {
+  one("#record-title").textContent = cell.title;
+  one("#record-place").textContent = cell.place;
+  one("#record-body").replaceChildren(...(cell.tasks ? [breakdown(cell)] : record(cell)));
+  if (dialog.open) one("#close").focus();
+  else dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+// The tasks that a mean is made of, each of which opens its own records.
+function breakdown({ tasks, seeds, text }) {
+  const head = element("tr", {}, ...["task", "group", "score"].map((name, i) => element("th", { scope: "col", ...(i < 2 ? { class: "key" } : {}) }, name)));
+  const rows = tasks.map(([group, number]) => {
+    const button = element("button", { type: "button" }, cells[number].task);
+    button.addEventListener("click", () => open(cells[number]));
+    const name = element("th", { scope: "row" }, button);
+    return element("tr", {}, name, element("td", { class: "key" }, group), element("td", {}, cells[number].text));
+  });
+  const ends = [...seeds.map(([seed, value]) => [`seed ${seed}`, value.toFixed(2)]), ["mean", text]];
+  const sums = ends.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td"), element("td", {}, value)));
+  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows), element("tbody", { class: "apart" }, ...sums));
+  return element("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Scores by task" }, table);
+}
+
+function record({ runs, commands }) {
   const failed = runs.filter((run) => run.reason || run.log);
-  one("#record-body").replaceChildren(
+  return [
     seeds(runs),
     ...failed.flatMap(why),
     ...curves(runs),
@@ -253,9 +281,7 @@ function open({ title, place, runs, commands }) {
     ...commands.map(command),
     element("h3", {}, "Settings"),
     ...settings(runs),
-  );
-  dialog.showModal();
-  dialog.scrollTop = 0;
+  ];
 }
 
 function seeds(runs) {
