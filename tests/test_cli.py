@@ -39,7 +39,7 @@ OPTIONS = {
     "bench": "",
     "bench data": "images source size workers repeats",
     "check": "",
-    "pretrain": "images batch-size lr seed threads out precision resume",
+    "pretrain": "objective backbone teacher images batch-size lr seed threads out precision resume",
 }
 
 
