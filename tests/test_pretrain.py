@@ -304,6 +304,7 @@ def test_a_swin_can_be_trained_with_labels_and_run_at_the_size_it_was_trained_at
         ("mim(mask=1.0)", SMALL, r"--objective mim: mask=1.0, expected more than 0 and less than 1"),
         ("mim", SWIN, r"--objective mim: leaves out patches, which only a ViT allows; swin.* is none"),
         ("mim", "mini(embed_dim=60)", r"--objective mim: mini.* has width 60, expected a multiple of 8"),
+        ("mim", "mini(patch_size=64)", r"--objective mim: mini.* has one patch"),
         ("mim", "nano", r"unknown backbone 'nano'"),
         (
             "supervised",

@@ -66,7 +66,8 @@ class MaskedAutoencoder(Learner):
         """A random order of the patches of each image (B, patches), and how many, from the first on, are visible."""
         rows, columns = self.vit.grid(images)
         order = torch.rand(len(images), rows * columns, generator=generator).argsort(1)
-        return order, max(1, int(rows * columns * (1 - self.mask)))
+        visible = int(rows * columns * (1 - self.mask))
+        return order, min(max(1, visible), rows * columns - 1)
 
 
 def embed(vit: ViT, images: Tensor, visible: Tensor) -> Tensor:

@@ -91,6 +91,8 @@ def masking_vit(objective: str, backbone: str) -> ViT:
         raise InputError(f"--objective {objective}: leaves out patches, which only a ViT allows; {backbone} is none")
     if vit.width % 8:
         raise InputError(f"--objective {objective}: {backbone} has width {vit.width}, expected a multiple of 8")
+    if vit.model.patch_embed.num_patches < 2:
+        raise InputError(f"--objective {objective}: {backbone} has one patch, expected some to see and some to paint")
     vit.requires_grad_(True)
     unfuse(vit)
     vit.apply(xavier)
