@@ -54,6 +54,8 @@ class Request:
     """Empty for all tasks of the suite."""
     backbone: str = "mini"
     weights: str = backbones.PRETRAINED
+    image_size: int | None = None
+    """Height and width that images are resized to, in pixels; None for the backbone's own."""
     data_root: Path | None = None
     results: Path = Path("results")
     seeds: Sequence[int] = (0,)
@@ -291,7 +293,7 @@ def _planned(job: Job, store: Store, history: History) -> Planned:
 
 def _backbone(request: Request) -> tuple[Backbone, Normalization]:
     """The backbone with the normalisation that was asked for, and its name."""
-    found = backbones.describe(request.backbone, request.weights)
+    found = backbones.describe(request.backbone, request.weights, request.image_size)
     if request.normalization == "backbone":
         return found, "backbone"
     mean, std = NORMALIZATIONS[request.normalization]

@@ -16,7 +16,7 @@ from petlbench.store import Store
 TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
-REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol trials "
+REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
 REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
@@ -39,7 +39,7 @@ OPTIONS = {
     "bench": "",
     "bench data": "images source size workers repeats",
     "check": "",
-    "pretrain": "images batch-size lr seed threads out precision resume",
+    "pretrain": "objective backbone teacher images batch-size lr seed threads out precision resume",
 }
 
 
@@ -160,6 +160,7 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
             "--protocol paper: hst has no published settings for mini/",
         ),
         (["run", "--methods", "hst", "--suite", "mini", "--threads", "0"], "--threads 0: expected 1 to"),
+        (["run", "--methods", "hst", "--suite", "mini", "--image-size", "0"], "--image-size 0: expected at least 1"),
         (["run", "--methods", "hst", "--suite", "mini", "--device", "tpu"], "--device tpu: valid: cpu"),
         (
             ["run", "--methods", "hst", "--suite", "mini", "--results", "/proc/x"],

@@ -58,6 +58,7 @@ def test_a_run_is_fully_resolved(request_for: RequestFor) -> None:
         {"tasks": ("night",)},
         {"backbone": "test_vit"},
         {"normalization": "imagenet"},
+        {"image_size": 32},
         {"resize": "crop"},
         {"interpolation": "bilinear"},
     ],
@@ -67,6 +68,13 @@ def test_whatever_decides_a_number_changes_the_identity(request_for: RequestFor,
     first, second = (plan(request_for(**options))[0].job.run for options in (base, base | change))  # type: ignore[arg-type]
     assert first.key != second.key
     assert first.path != second.path
+
+
+def test_images_have_the_size_of_the_backbone_unless_another_is_asked_for(request_for: RequestFor) -> None:
+    own, other = (plan(request_for(tasks=("day",), image_size=size))[0].job.run for size in (None, 96))
+    assert (own.backbone.image_size, other.backbone.image_size) == (64, 96)
+    assert other.framing.size == 96
+    assert plan(request_for(tasks=("day",), image_size=64))[0].job.run == own
 
 
 def test_other_pixels_change_the_identity(request_for: RequestFor, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from safetensors.torch import load
 from timm.models.vision_transformer import VisionTransformer
 from torch import Generator
 
+from petlbench import backbone
 from petlbench.backbone import MINI
 from petlbench.cli import main, parser
 from petlbench.drawing.pretraining import Fractals, PretrainingImages, Shapes, Textures, paint
 from petlbench.errors import InputError
-from petlbench.pretrain import Pretraining, Trainer
+from petlbench.pretraining import Pretraining, Trainer
+from petlbench.pretraining.mim import MaskedAutoencoder, embed
 
 SHORT = Pretraining(images=48, batch_size=8)
 """Six steps."""
@@ -48,14 +51,14 @@ def test_there_are_200_shapes_200_fractals_and_132_textures(pictures: Pretrainin
 
 
 def test_a_batch_holds_three_shapes_and_three_fractals_for_two_textures(pictures: PretrainingImages) -> None:
-    images, labels = pictures.batch(64, Generator().manual_seed(0))
+    images, labels, _ = pictures.batch(64, Generator().manual_seed(0))
     assert images.shape == (64, 3, 64, 64)
     assert [int(sum(label in own for label in labels)) for own in pictures.labels.values()] == [24, 24, 16]
 
 
 @pytest.mark.parametrize("hardness", [0.0, 0.5, 1.0])
 def test_pixels_lie_between_0_and_1_and_no_picture_is_blank(pictures: PretrainingImages, hardness: float) -> None:
-    images, _ = pictures.batch(64, Generator().manual_seed(0), hardness)
+    images, _, _ = pictures.batch(64, Generator().manual_seed(0), hardness)
     assert images.min() >= 0
     assert images.max() <= 1
     assert images.flatten(1).std(1).min() > 0.01
@@ -89,7 +92,7 @@ def test_the_same_seed_gives_the_same_classes_and_another_seed_others(pictures: 
 
 
 def test_the_pictures_of_seed_0_are_those_the_packaged_weights_have_seen(pictures: PretrainingImages) -> None:
-    images, labels = pictures.batch(64, Generator().manual_seed(1), hardness=0.0)
+    images, labels, _ = pictures.batch(64, Generator().manual_seed(1), hardness=0.0)
     assert labels[[0, 24, 48]].tolist() == [45, 245, 435]
     assert images.flatten(1).mean(1)[[0, 24, 48]].tolist() == pytest.approx([0.2921, 0.3254, 0.5111], abs=1e-3)
 
@@ -113,10 +116,10 @@ def test_a_training_logs_its_loss_and_the_accuracy_of_each_family(trained: Path)
 
 def test_the_loss_of_one_batch_falls_when_it_is_seen_again_and_again() -> None:
     trainer = Trainer(SHORT, Path("nowhere"))
-    images, labels = trainer.pictures.batch(8, Generator().manual_seed(0), hardness=0.0)
+    drawn = trainer.pictures.batch(8, Generator().manual_seed(0), hardness=0.0)
     losses = []
     for _ in range(30):
-        loss, _ = trainer.objective(images, labels)
+        loss, _ = trainer.learner(drawn, Generator().manual_seed(0))
         loss.backward()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
@@ -159,6 +162,180 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(trained: Path, tmp_path:
 def test_a_training_is_not_overwritten(trained: Path) -> None:
     with pytest.raises(InputError, match=r"--out .* holds a training already; pass --resume or another folder"):
         Trainer(SHORT, trained).run(report=silent)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file with its card: a wider backbone after two steps of masked image modelling."""
+    recipe = Pretraining(objective="mim", backbone="mini(embed_dim=160,num_heads=5)", images=16, batch_size=8)
+    trainer = Trainer(recipe, tmp_path_factory.mktemp("teacher"))
+    trainer.run(report=silent)
+    return trainer.weights
+
+
+SMALL = "mini(embed_dim=64, depth=3)"
+SWIN = "swin_tiny_patch4_window7_224(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8))"
+
+
+def recipe_for(objective: str, backbone: str = SMALL) -> Pretraining:
+    return Pretraining(objective=objective, backbone=backbone, images=32, batch_size=8)
+
+
+OTHERS = ["supervised(sketch=10.0)", "mim", "distill", "distill(attention=0.0, features=1.0)"]
+
+
+@pytest.mark.parametrize("objective", OTHERS)
+class TestOfEveryOtherObjective:
+    def trainer(self, objective: str, teacher: Path, out: Path) -> Trainer:
+        return Trainer(recipe_for(objective), out, teacher if objective.startswith("distill") else None)
+
+    def test_it_goes_on_to_the_same_weights_and_log(self, objective: str, teacher: Path, tmp_path: Path) -> None:
+        class Stopped(Exception):  # noqa: N818  no error: somebody pressed a key
+            pass
+
+        def stop_after_the_second_line(line: str) -> None:
+            if line.startswith("16 "):
+                raise Stopped
+
+        whole = self.trainer(objective, teacher, tmp_path / "whole")
+        whole.run(report=silent)
+        with pytest.raises(Stopped):
+            self.trainer(objective, teacher, tmp_path / "stopped").run(report=stop_after_the_second_line)
+        again = self.trainer(objective, teacher, tmp_path / "stopped")
+        again.resume()
+        again.run(report=silent)
+        assert again.weights.read_bytes() == whole.weights.read_bytes()
+        assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+
+    def test_its_loss_falls_on_one_batch_and_every_part_of_it_learns(
+        self, objective: str, teacher: Path, tmp_path: Path
+    ) -> None:
+        trainer = self.trainer(objective, teacher, tmp_path)
+        drawn = trainer.pictures.batch(8, Generator().manual_seed(0), hardness=0.0)
+        before = {name: value.clone() for name, value in trainer.learner.named_parameters() if value.requires_grad}
+        losses = []
+        for _ in range(40):
+            loss, _ = trainer.learner(drawn, Generator().manual_seed(0))
+            loss.backward()
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad()
+            losses.append(loss.item())
+        assert losses[-1] < 0.8 * losses[0]
+        unmoved = [
+            name
+            for name, value in trainer.learner.named_parameters()
+            if torch.equal(before.get(name, 0 * value), value)
+        ]
+        assert set(unmoved) <= {"vit.model.pos_embed"}
+
+    def test_its_weights_are_those_of_the_backbone_alone(self, objective: str, teacher: Path, tmp_path: Path) -> None:
+        trainer = self.trainer(objective, teacher, tmp_path)
+        trainer.run(report=silent)
+        vit = backbone.build(SMALL, str(trainer.weights))
+        assert torch.equal(vit.state_dict()["model.norm.weight"], trainer.learner.model.norm.weight.half().float())
+        card = json.loads(trainer.weights.with_suffix(".json").read_text())
+        assert (card["name"], card["objective"]) == (SMALL, trainer.objective.title)
+        taught = objective.startswith("distill")
+        digest = {
+            "name": "mini(embed_dim=160, num_heads=5)",
+            "sha256": hashlib.sha256(teacher.read_bytes()).hexdigest(),
+        }
+        assert card["teacher"] == (digest if taught else None)
+        options = parser().parse_args(shlex.split(card["command"])[1:])
+        assert (options.objective, options.backbone, options.images) == (objective, SMALL, 32)
+
+
+def test_the_encoder_of_a_masked_modelling_never_sees_a_masked_patch(tmp_path: Path) -> None:
+    learner = Trainer(recipe_for("mim"), tmp_path).learner
+    assert isinstance(learner, MaskedAutoencoder)
+    images = torch.rand(2, 3, 64, 64, generator=Generator().manual_seed(0))
+    order, visible = learner.choose(images, Generator().manual_seed(0))
+    assert visible == 4
+    assert order.sort(1).values.tolist() == [list(range(16))] * 2
+    tokens = embed(learner.vit, images, order[:, :visible])
+    assert tokens.shape == (2, 5, 64)
+    for patch in order[0, visible:].tolist():
+        row, column = divmod(patch, 4)
+        images[0, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 0
+    assert torch.equal(embed(learner.vit, images, order[:, :visible]), tokens)
+
+
+def test_the_pixels_to_paint_are_normalised_per_patch_and_stand_where_the_patch_stood(tmp_path: Path) -> None:
+    learner = Trainer(recipe_for("mim"), tmp_path).learner
+    assert isinstance(learner, MaskedAutoencoder)
+    images = torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0))
+    pixels = learner.decoder.pixels(images)
+    assert pixels.shape == (1, 16, 768)
+    assert pixels.mean(2).abs().max() < 1e-4
+    assert torch.allclose(pixels.var(2), torch.ones(1, 16), atol=1e-3)
+    patch = images[0, :, 16:32, 32:48].flatten()  # row 1, column 2
+    assert torch.allclose(pixels[0, 6], (patch - patch.mean()) / patch.std(), atol=1e-3)
+
+
+def test_a_student_that_is_its_teacher_is_at_no_distance_from_its_attention(teacher: Path, tmp_path: Path) -> None:
+    """The scores that are compared are those inside the teacher's last attention, in front of its softmax."""
+    trainer = Trainer(recipe_for("distill"), tmp_path, teacher)
+    assert trainer.teacher is not None
+    images = torch.rand(2, 3, 64, 64, generator=Generator().manual_seed(0))
+    visible = torch.tensor([[0, 5, 6, 9], [3, 2, 8, 15]])
+    found = trainer.learner._attention(images, visible)
+    vit = trainer.teacher.vit
+    last = vit.blocks[-1].attn
+    tokens = vit.blocks[-1].norm1(vit.blocks[:-1](embed(vit, images, visible)))
+    values = last.qkv(tokens).chunk(3, -1)[2].unflatten(-1, (vit.heads, -1)).transpose(1, 2)
+    mixed = (found.softmax(-1) @ values).transpose(1, 2).flatten(2)
+    assert found.shape == (2, 5, 5, 5)
+    assert torch.allclose(last.proj(mixed), last(tokens), atol=1e-5)
+
+
+def test_a_swin_can_be_trained_with_labels_and_run_at_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    trainer = Trainer(recipe_for("supervised", SWIN), tmp_path)
+    trainer.run(report=silent)
+    assert trainer.weights.name == "swin_tiny_patch4_window7_224.safetensors"
+    swin = backbone.build(SWIN, str(trainer.weights), image_size=64)
+    assert swin(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+
+
+@pytest.mark.parametrize(
+    ("objective", "name", "message"),
+    [
+        ("mae", SMALL, r"unknown --objective 'mae': .*valid: distill, mim, supervised"),
+        ("mim(masks=0.5)", SMALL, r"--objective mim has no field 'masks': did you mean mask\?"),
+        ("mim(mask=1.0)", SMALL, r"--objective mim: mask=1.0, expected more than 0 and less than 1"),
+        ("mim", SWIN, r"--objective mim: leaves out patches, which only a ViT allows; swin.* is none"),
+        ("mim", "mini(embed_dim=60)", r"--objective mim: mini.* has width 60, expected a multiple of 8"),
+        ("mim", "mini(patch_size=64)", r"--objective mim: mini.* has one patch"),
+        ("mim", "nano", r"unknown backbone 'nano'"),
+        (
+            "supervised",
+            "mini(embed_dim=30, num_heads=4)",
+            r"--backbone mini\(.*\): cannot be built: AssertionError: dim should be divisible",
+        ),
+        ("distill", SMALL, r"--objective distill: needs --teacher FILE, the weights of a larger backbone"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(objective: str, name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        Trainer(recipe_for(objective, name), tmp_path)
+
+
+def test_a_teacher_needs_its_card_the_same_patches_and_an_objective_that_asks_it(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--objective mim: has no --teacher"):
+        Trainer(recipe_for("mim"), tmp_path, teacher)
+    lonely = tmp_path / "lonely.safetensors"
+    lonely.write_bytes(teacher.read_bytes())
+    with pytest.raises(InputError, match=r"--teacher .*lonely\.safetensors: lonely\.json beside it should say"):
+        Trainer(recipe_for("distill"), tmp_path, lonely)
+    with pytest.raises(
+        InputError, match=r"--teacher: mini\(.*\) cuts images into other tokens than mini\(.*patch_size=8"
+    ):
+        Trainer(recipe_for("distill", "mini(embed_dim=64, patch_size=8)"), tmp_path, teacher)
+    trainer = Trainer(recipe_for("distill"), tmp_path, teacher)
+    trainer.run(report=silent)
+    other = Trainer(recipe_for("mim"), tmp_path / "other")
+    other.run(report=silent)
+    with pytest.raises(InputError, match=r"has another teacher"):
+        Trainer(recipe_for("distill"), tmp_path, other.weights).resume()
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(100, 4), (5, 8)])

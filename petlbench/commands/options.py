@@ -24,6 +24,12 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the tasks")
     add_backbone(parser)
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="height and width that images are resized to, in pixels (default: the backbone's own)",
+    )
     parser.add_argument("--seeds", metavar="N,...", help="one run each (default: 0; tuned: 0,1,2)")
     parser.add_argument(
         "--protocol",
@@ -93,6 +99,7 @@ def request(options: argparse.Namespace) -> Request:
         tasks=names(options.tasks),
         backbone=options.backbone,
         weights=options.weights,
+        image_size=image_size(options.image_size),
         data_root=options.data_root,
         results=options.results,
         seeds=numbers("--seeds", options.seeds or ("0,1,2" if options.protocol == "tuned" else "0")),
@@ -155,6 +162,15 @@ def trials(number: int | None, protocol: str) -> int:
     if number < 1:
         raise InputError(f"--trials {number}: expected at least 1")
     return number
+
+
+def image_size(pixels: int | None) -> int | None:
+    """Checked size of images; None for the backbone's own. Raises InputError."""
+    from petlbench.errors import InputError
+
+    if pixels is not None and pixels < 1:
+        raise InputError(f"--image-size {pixels}: expected at least 1")
+    return pixels
 
 
 def threads(number: int) -> int:

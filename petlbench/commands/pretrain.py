@@ -1,4 +1,4 @@
-"""petlbench pretrain: make the weights of the embedded backbone again."""
+"""petlbench pretrain: make the weights of the embedded backbone again, or others in another way."""
 
 from __future__ import annotations
 
@@ -10,20 +10,46 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from petlbench.commands import Commands
 
-EPILOG = """example:
+EPILOG = """examples:
   petlbench pretrain --images 100000 --out trial      weights in trial/mini.safetensors, from the first minute on
   petlbench run --methods linear --suite mini --weights trial/mini.safetensors
+
+  petlbench pretrain --objective mim --backbone 'mini(embed_dim=256, depth=8)' --out large
+  petlbench pretrain --objective distill --teacher large/mini-mim.safetensors --out small
+  petlbench run --methods linear,full --suite mini --weights small/mini-distill.safetensors
+
+  petlbench pretrain --backbone 'swin_tiny_patch4_window7_224(embed_dim=48, depths=(2,2,2,1))' --out swin
+  petlbench run --methods linear --suite mini --image-size 64 --weights swin/swin_tiny_patch4_window7_224.safetensors \
+    --backbone 'swin_tiny_patch4_window7_224(embed_dim=48, depths=(2,2,2,1))'
+
+Weights, card (.json), log and checkpoint lie in --out. Objectives: supervised(label_smoothing, sketch), mim(mask),
+distill(mask, attention, features).
 """
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "pretrain",
-        help="make the weights of the embedded backbone again",
-        description="Pre-train the embedded backbone `mini` on generated pictures. Without options, this is the "
-        "training behind the weights that come with the package; their card, mini.json, says how long it took.",
+        help="pre-train a small backbone on generated pictures",
+        description="Pre-train a small backbone on generated pictures. Without options, this is the training behind "
+        "the weights that come with the package; their card, mini.json, says how long it took.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--objective",
+        default="supervised",
+        metavar="NAME[(FIELD=VALUE,...)]",
+        help="supervised (default), mim: paint masked patches, or distill: that, and look where a teacher looks",
+    )
+    parser.add_argument(
+        "--backbone",
+        default="mini",
+        metavar="NAME",
+        help="mini, or any ViT or Swin of timm, at 64 x 64 pixels (default: mini)",
+    )
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="weights of an earlier pre-training, beside their card, to distill"
     )
     parser.add_argument("--images", type=int, default=1_200_000, metavar="N", help="pictures (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures per step (default: 64)")
@@ -46,15 +72,16 @@ def do(options: argparse.Namespace) -> int:
     import torch
 
     from petlbench.errors import InputError
-    from petlbench.pretrain import Pretraining, Trainer
+    from petlbench.pretraining import Pretraining, Trainer
 
     if options.threads < 1:
         raise InputError(f"--threads {options.threads}: expected at least 1")
     torch.set_num_threads(options.threads)
-    names = ("images", "batch_size", "lr", "seed", "precision")
-    trainer = Trainer(Pretraining(**{name: getattr(options, name) for name in names}), options.out)
+    names = ("objective", "backbone", "images", "batch_size", "lr", "seed", "precision")
+    recipe = Pretraining(**{name: getattr(options, name) for name in names})
+    trainer = Trainer(recipe, options.out, options.teacher)
     if options.resume:
         trainer.resume()
     trainer.run(report=lambda line: print(line, file=sys.stderr, flush=True))
-    print(options.out / "mini.safetensors")
+    print(trainer.weights)
     return 0

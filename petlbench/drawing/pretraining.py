@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -11,6 +12,17 @@ from torch.nn import functional as F
 
 SIZE = 64
 """Height and width of every picture, in pixels."""
+
+
+class Drawn(NamedTuple):
+    """A batch of pictures."""
+
+    images: Tensor
+    """(B, 3, 64, 64), 0 to 1."""
+    labels: Tensor
+    """(B,)"""
+    coverage: Tensor
+    """How much ink is on each pixel: (B, 64, 64), 0 to 1."""
 
 
 class PretrainingImages:
@@ -29,8 +41,8 @@ class PretrainingImages:
             first = sum(map(len, self.labels.values()))
             self.labels[name] = range(first, first + family.classes)
 
-    def batch(self, count: int, generator: Generator, hardness: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Draw `count` pictures, (count, 3, 64, 64) in 0 to 1, and their labels; 3/8, 3/8 and 2/8 of each family.
+    def batch(self, count: int, generator: Generator, hardness: float = 1.0) -> Drawn:
+        """Draw `count` pictures; 3/8, 3/8 and 2/8 of each family.
 
         Hardness 0 is light, nearly grey ink on dark paper, 1 has free colours, noise and negatives. A network that
         starts at hardness 1 does not leave the loss of guessing, so training raises it slowly.
@@ -42,7 +54,8 @@ class PretrainingImages:
             own = torch.randint(family.classes, (sizes[name],), generator=generator)
             maps.append(family.draw(own, generator))
             labels.append(own + self.labels[name].start)
-        return paint(torch.cat(maps), generator, hardness), torch.cat(labels)
+        coverage = torch.cat(maps)
+        return Drawn(paint(coverage, generator, hardness), torch.cat(labels), coverage)
 
 
 class Shapes:
