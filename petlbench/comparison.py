@@ -129,7 +129,8 @@ def _cell(value: float, reason: str, digits: int) -> Cell:
 def _common(rows: Rows) -> str:
     """What all published rows share, in words."""
     same = [rows.axes[name].iloc[0] for name in ("backbone", "pretraining") if rows.axes[name].nunique() == 1]
-    return "".join(f"; {value}" for value in same if value)
+    said = [f"pre-training {value}" if value.startswith("not ") else value for value in same if value]
+    return "".join(f"; {each}" for each in said)
 
 
 def _notes(rows: Rows, shown: Sequence[tuple[str, str]]) -> Iterator[str]:
