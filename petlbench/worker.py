@@ -21,6 +21,7 @@ import torch
 from petlbench import cost, lock
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
+from petlbench.engines.limits import lift
 from petlbench.errors import Ended, InputError
 from petlbench.files import sweep
 from petlbench.meters import energy
@@ -79,6 +80,7 @@ def do(job: Job | CostJob, report: Report = silent, log: str = "") -> Exit:
     except lock.HeldError:
         return Exit.ELSEWHERE
     except Ended:
+        print("ended by SIGTERM; the run can be started again", flush=True)
         return Exit.ENDED
 
 
@@ -128,15 +130,11 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
         with energy(torch.device(job.device)) as used:
             attempt.run()
         attempt.joules = used.joules
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        status, reason = "oom", _line(error)
-        traceback.print_exc()
     except DivergedError as error:
         status, reason = "diverged", str(error)
     except Exception as error:
-        # The CPU allocator of torch has no exception type of its own.
-        status = "oom" if "can't allocate memory" in str(error) else "failed"
-        reason = _line(error)
+        lift()
+        status, reason = "oom" if _is_out_of_memory(error) else "failed", _line(error)
         if not isinstance(error, InputError):
             traceback.print_exc()
     record = attempt.record(status, reason, log)
@@ -182,6 +180,14 @@ def _print_to(log: Path) -> None:
         os.dup2(file.fileno(), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Those who run out of memory say so in many ways: the CPU allocator of torch, for one, with a RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error).lower()
+    return any(words in said for words in ("allocate memory", "out of memory", "bad_alloc"))
 
 
 def _line(error: BaseException) -> str:

@@ -30,7 +30,13 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared.add_request(parser)
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores / threads; 1 on a GPU)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores / threads; one per GPU)")
+    parser.add_argument(
+        "--time-limit", metavar="TIME", help="end a run that takes longer, such as 90s, 30m, 2h (default: none)"
+    )
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="main memory that a run may allocate, such as 8G (default: no limit)"
+    )
     parser.add_argument("--rerun", choices=["stale", "all"], help="do runs again that are done: stale ones, or all")
     parser.add_argument(
         "--no-cost", dest="cost", action="store_false", help="do not measure speed and memory afterwards"
@@ -56,7 +62,8 @@ def do(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs {options.jobs}: expected at least 1")
     Store(request.results).check_writable()
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
-    slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
+    limits = shared.limits(options, request.device)
+    slots = options.jobs or (local.slots(request.threads) if request.device == "cpu" else len(limits.gpus) or 1)
 
     def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | None:
         """Do what is missing of these runs, then the costs; None if that was interrupted."""
@@ -70,7 +77,7 @@ def do(options: argparse.Namespace) -> int:
         display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
         try:
             with display, local.interruptible():
-                local.run((each.job for each in todo), slots, display)
+                local.run((each.job for each in todo), slots, display, limits)
                 local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
         except (KeyboardInterrupt, Ended):
             left = len(todo) + len(costs) - display.done
