@@ -17,12 +17,16 @@ from petlbench.commands import (
     data,
     figure,
     list_,
+    logs,
+    merge,
     plan,
     pretrain,
     report,
     run,
     show,
+    status,
     table,
+    why,
 )
 from petlbench.errors import InputError
 
@@ -56,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, plan, table, compare, figure, report, cite, cost, list_, show, data, bench, check, pretrain):
+    running = (run, plan, status, why, logs, merge)
+    reading = (table, compare, figure, report, cite, cost, list_, show)
+    for command in (*running, *reading, data, bench, check, pretrain):
         command.add(commands)
     return top

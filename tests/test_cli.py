@@ -21,6 +21,10 @@ REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
     "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost",
     "plan": f"{REQUEST} jobs",
+    "status": "watch json results",
+    "why": "results",
+    "logs": "follow results",
+    "merge": "prefer results",
     "table": "results suite tasks methods metric format cost delta digits head ppt with out mix-data",
     "report": "results suite tasks methods metric out mix-data serve port",
     "cite": "results suite tasks methods with out",

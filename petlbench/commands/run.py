@@ -51,6 +51,7 @@ def do(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from petlbench import agenda
     from petlbench.display import ProgressDisplay, clock, telling
     from petlbench.errors import Ended, InputError
     from petlbench.plan import Planned, cost_jobs, plan
@@ -89,10 +90,14 @@ def do(options: argparse.Namespace) -> int:
 
     with telling(console) as progress:
         planned = plan(request, progress)
+    if planned:
+        agenda.put(request.results, planned)
     if trials := [each for each in planned if each.job.run.is_trial]:
         if work(trials, "trials", []) is None:
             return 130
-        planned = [each for each in plan(request) if not each.job.run.is_trial]
+        planned = plan(request)
+        agenda.put(request.results, planned)  # now that the settings of the final runs are known
+        planned = [each for each in planned if not each.job.run.is_trial]
     waiting = [each for each in planned if each.state == "waiting"]
     for each in waiting:
         console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
