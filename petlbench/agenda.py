@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from petlbench.files import write
+from petlbench.files import write, writing
 
 if TYPE_CHECKING:
     from petlbench.plan import Planned
@@ -43,7 +43,7 @@ class Agenda:
 
 
 def put(results: Path, planned: Iterable[Planned]) -> Path:
-    """Write down what is going to be done and return the path. Raises OSError."""
+    """Write down what is going to be done and return the path. Raises InputError if it cannot be written."""
     runs = [(each.job.run, each.state == "waiting") for each in planned]
     items = [Item(name=str(run), record="" if waits else run.path.as_posix()) for run, waits in runs]
     asked = sorted(
@@ -57,7 +57,8 @@ def put(results: Path, planned: Iterable[Planned]) -> Path:
         items=items,
     )
     path = results / PLANS / f"{hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:12]}.json"
-    write(path, msgspec.json.format(msgspec.json.encode(agenda), indent=1) + b"\n")
+    with writing(path):
+        write(path, msgspec.json.format(msgspec.json.encode(agenda), indent=1) + b"\n")
     return path
 
 

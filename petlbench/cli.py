@@ -32,7 +32,7 @@ from petlbench.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 or 143 interrupted."""
     options = parser().parse_args(arguments)
     try:
         # Libraries warn about their own internals; what a user must know is said in our own lines.

@@ -23,7 +23,7 @@ from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
 from petlbench.engines.limits import lift
 from petlbench.errors import Ended, InputError
-from petlbench.files import sweep
+from petlbench.files import sweep, writing
 from petlbench.meters import energy
 from petlbench.record import Record, Status
 from petlbench.run import Job
@@ -79,6 +79,9 @@ def do(job: Job | CostJob, report: Report = silent, log: str = "") -> Exit:
             return Exit.DONE if done else Exit.FAILED
     except lock.HeldError:
         return Exit.ELSEWHERE
+    except (InputError, OSError) as error:  # the store cannot be written; whatever else fails is in the record
+        print(f"petlbench.worker: {job}: {_line(error)}", file=sys.stderr, flush=True)
+        return Exit.FAILED
     except Ended:
         print("ended by SIGTERM; the run can be started again", flush=True)
         return Exit.ENDED
@@ -107,12 +110,14 @@ def stored(job: Job | CostJob) -> Record | Cost | None:
 def lost(job: Job | CostJob, reason: str, log: str, status: Status = "failed") -> Record | None:
     """Record, in the place of a worker that died, that a run failed. A cost that failed leaves no record.
 
-    Raises lock.HeldError if others have the run by now. A record that the worker or they have written stays.
+    Raises lock.HeldError if others have the run by now, and InputError if the store cannot be written. A record that
+    the worker or they have written stays.
     """
     if not isinstance(job, Job):
         return None
     store = Store(Path(job.results))
-    with lock.hold(lock.beside(store.root / job.path), _taken_over):
+    path = store.root / job.path
+    with writing(path), lock.hold(lock.beside(path), _taken_over):
         if overtaken(job):
             return store.get(job.run)
         record = Attempt(job, silent).record(status, reason, log)

@@ -1,15 +1,13 @@
 """The local engine: fresh processes, contained crashes, and nothing lost however it ends."""
 
-import json
 import os
-import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import kills
 import pytest
 
 from petlbench.engines import limits, local
@@ -227,114 +225,18 @@ def test_sizes_are_a_number_and_a_unit(text: str, expected: int | None) -> None:
     assert limits.size(text) == expected
 
 
-COMMAND = """
-import signal, sys
-from petlbench.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
-sys.argv[0] = "petlbench"
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
-
-
-def start(request: Request, tmp_path: Path, methods: str) -> subprocess.Popen[bytes]:
-    """Start `petlbench run` as a user does, in a process group of its own."""
-    script = tmp_path / "petlbench_cli.py"
-    script.write_text(COMMAND)
-    arguments = [
-        "run",
-        "--methods",
-        methods,
-        "--suite",
-        request.suite,
-        "--data-root",
-        str(request.data_root),
-        "--no-cost",
-    ]
-    arguments += ["--weights", "random", "--results", str(request.results), "--recipe", "epochs=12,batch_size=4"]
-    return subprocess.Popen(
-        [sys.executable, str(script), *arguments],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def processes(group: int) -> list[int]:
-    """Processes of a session that are alive."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended meanwhile
-                continue
-            if int(fields[3]) == group and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true()
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc (Linux)")
-
-
-@linux
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(request_for: RequestFor, tmp_path: Path) -> None:
-    request = request_for()
-    process = start(request, tmp_path, "linear,full,lora,bitfit")
-    assert wait_until(lambda: any(request.results.glob("tiny/*/*.json")))
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc (Linux)")
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    process = kills.start(tmp_path, results, data, methods="linear,full,lora,bitfit")
+    assert kills.wait_until(lambda: any(results.glob("tiny/*/*.json")))
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    output = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == 130
+    assert process.wait(timeout=60) == 130
+    output = (tmp_path / "output.txt").read_text()
     assert "the same command goes on from here" in output
     assert "Traceback" not in output
-    assert wait_until(lambda: not processes(process.pid))
-    finished = list(Store(request.results).records())
+    assert kills.wait_until(lambda: not kills.processes(process.pid))
+    assert not list(results.rglob("*.lock*"))
+    finished = list(Store(results).records())
     assert all(record.status == "done" for record in finished)
     assert 1 <= len(finished) < 16
-
-
-@linux
-@pytest.mark.slow
-def test_killing_everything_at_twenty_random_moments_loses_nothing_that_was_finished(
-    request_for: RequestFor, tmp_path: Path
-) -> None:
-    request = request_for()
-    methods = "linear,full,lora,bitfit,vpt,adaptformer"
-    finished: dict[Path, bytes] = {}
-    moments = random.Random(0)
-    for _ in range(20):
-        kill_at_some_moment(start(request, tmp_path, methods), request.results, len(finished), moments)
-        now = {path: path.read_bytes() for path in request.results.glob("tiny/*/*.json")}
-        for path, content in finished.items():
-            assert now[path] == content, "a finished record has changed"
-        for content in now.values():
-            json.loads(content)
-        finished = now
-    process = start(request, tmp_path, methods)
-    process.communicate()
-    assert process.returncode == 0
-    assert [record.status for record in Store(request.results).records()] == ["done"] * 24
-    for path, content in finished.items():
-        if json.loads(content)["status"] == "done":
-            assert path.read_bytes() == content, "a finished run was done again"
-
-
-def kill_at_some_moment(process: subprocess.Popen[bytes], results: Path, known: int, moments: random.Random) -> None:
-    """Kill the driver, or all of its processes, some time after it has added a record; nobody may be left."""
-    wait_until(lambda: process.poll() is not None or len(list(results.glob("tiny/*/*.json"))) > known)
-    time.sleep(moments.uniform(0, 0.7))
-    victims = processes(process.pid)
-    if moments.random() < 0.5:  # half of the time only the driver: its workers must end by themselves
-        process.kill()
-    else:
-        for victim in victims:
-            os.kill(victim, signal.SIGKILL)
-    process.communicate()
-    assert wait_until(lambda: not processes(process.pid)), "orphans are left"

@@ -66,8 +66,8 @@ def do(options: argparse.Namespace) -> int:
     limits = shared.limits(options, request.device)
     slots = options.jobs or (local.slots(request.threads) if request.device == "cpu" else len(limits.gpus) or 1)
 
-    def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | None:
-        """Do what is missing of these runs, then the costs; None if that was interrupted."""
+    def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | int:
+        """Do what is missing of these runs, then the costs; the exit code if that was interrupted."""
         todo = [each for each in planned if each.state in ("new", "failed", *again)]
         kept = [each for each in planned if each.state == "stale" and each not in todo]
         done = sum(each.state != "waiting" for each in planned) - len(todo)
@@ -80,12 +80,12 @@ def do(options: argparse.Namespace) -> int:
             with display, local.interruptible():
                 local.run((each.job for each in todo), slots, display, limits)
                 local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
-        except (KeyboardInterrupt, Ended):
+        except (KeyboardInterrupt, Ended) as error:
             left = len(todo) + len(costs) - display.done
             console.print(
                 f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here"
             )
-            return None
+            return 143 if isinstance(error, Ended) else 130  # 128 and the number of the signal
         return display
 
     with telling(console) as progress:
@@ -93,8 +93,8 @@ def do(options: argparse.Namespace) -> int:
     if planned:
         agenda.put(request.results, planned)
     if trials := [each for each in planned if each.job.run.is_trial]:
-        if work(trials, "trials", []) is None:
-            return 130
+        if isinstance(ended := work(trials, "trials", []), int):
+            return ended
         planned = plan(request)
         agenda.put(request.results, planned)  # now that the settings of the final runs are known
         planned = [each for each in planned if not each.job.run.is_trial]
@@ -103,8 +103,8 @@ def do(options: argparse.Namespace) -> int:
         console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
     costs = cost_jobs(planned) if options.cost else []
     display = work(planned, "runs", costs)
-    if display is None:
-        return 130
+    if isinstance(display, int):
+        return display
     if display.done or display.failed:
         console.print(
             f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "
