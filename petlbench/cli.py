@@ -17,18 +17,22 @@ from petlbench.commands import (
     data,
     figure,
     list_,
+    logs,
+    merge,
     plan,
     pretrain,
     report,
     run,
     show,
+    status,
     table,
+    why,
 )
 from petlbench.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 or 143 interrupted."""
     options = parser().parse_args(arguments)
     try:
         # Libraries warn about their own internals; what a user must know is said in our own lines.
@@ -56,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, plan, table, compare, figure, report, cite, cost, list_, show, data, bench, check, pretrain):
+    running = (run, plan, status, why, logs, merge)
+    reading = (table, compare, figure, report, cite, cost, list_, show)
+    for command in (*running, *reading, data, bench, check, pretrain):
         command.add(commands)
     return top

@@ -122,7 +122,7 @@ def clock(seconds: float) -> str:
 
 def _outcome(work: Work, result: Result | None) -> str:
     if result is None:
-        return f"see logs/{work.key}.log in the results folder"
+        return f"no record, see logs/{work.key}.log in the results folder"
     if isinstance(result, Record):
         if result.status == "done":
             return ", ".join(f"{metric} {value:.1f} %" for metric, value in result.scores.items())

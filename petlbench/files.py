@@ -5,7 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from petlbench.errors import InputError
 
 TEMPORARY = ".tmp"
 
@@ -24,6 +28,18 @@ def write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make an InputError of what the system says when a file cannot be written, on a full disk for one."""
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise InputError(
+            f"{path}: cannot be written: {said}; what is finished is kept, the same command goes on"
+        ) from error
 
 
 def sweep(path: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from petlbench.cost import COSTS, Cost
 from petlbench.errors import InputError
-from petlbench.files import write
+from petlbench.files import write, writing
 from petlbench.record import FORMAT, Record
 from petlbench.run import Run
 
@@ -30,9 +30,10 @@ class Store:
         return _decode(path, Record) if path.is_file() else None
 
     def put(self, record: Record) -> Path:
-        """Write a record, replacing an older one of the same run, and return its path."""
+        """Write a record in the place of an older one, and return its path. Raises InputError if it cannot be."""
         path = self.root / record.run.path
-        write(path, _encode(record))
+        with writing(path):
+            write(path, _encode(record))
         return path
 
     def records(self) -> Iterator[Record]:
@@ -46,8 +47,9 @@ class Store:
         return _decode(self.root / path, Cost) if (self.root / path).is_file() else None
 
     def put_cost(self, path: Path, cost: Cost) -> None:
-        """Write a cost, replacing an older one."""
-        write(self.root / path, _encode(cost))
+        """Write a cost, replacing an older one. Raises InputError if it cannot be written."""
+        with writing(self.root / path):
+            write(self.root / path, _encode(cost))
 
     def costs(self) -> Iterator[Cost]:
         """Every cost, in the order of their paths. Raises InputError for a file that is none."""

@@ -21,8 +21,9 @@ import torch
 from petlbench import cost, lock
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
+from petlbench.engines.limits import lift
 from petlbench.errors import Ended, InputError
-from petlbench.files import sweep
+from petlbench.files import sweep, writing
 from petlbench.meters import energy
 from petlbench.record import Record, Status
 from petlbench.run import Job
@@ -78,7 +79,11 @@ def do(job: Job | CostJob, report: Report = silent, log: str = "") -> Exit:
             return Exit.DONE if done else Exit.FAILED
     except lock.HeldError:
         return Exit.ELSEWHERE
+    except (InputError, OSError) as error:  # the store cannot be written; whatever else fails is in the record
+        print(f"petlbench.worker: {job}: {_line(error)}", file=sys.stderr, flush=True)
+        return Exit.FAILED
     except Ended:
+        print("ended by SIGTERM; the run can be started again", flush=True)
         return Exit.ENDED
 
 
@@ -105,12 +110,14 @@ def stored(job: Job | CostJob) -> Record | Cost | None:
 def lost(job: Job | CostJob, reason: str, log: str, status: Status = "failed") -> Record | None:
     """Record, in the place of a worker that died, that a run failed. A cost that failed leaves no record.
 
-    Raises lock.HeldError if others have the run by now. A record that the worker or they have written stays.
+    Raises lock.HeldError if others have the run by now, and InputError if the store cannot be written. A record that
+    the worker or they have written stays.
     """
     if not isinstance(job, Job):
         return None
     store = Store(Path(job.results))
-    with lock.hold(lock.beside(store.root / job.path), _taken_over):
+    path = store.root / job.path
+    with writing(path), lock.hold(lock.beside(path), _taken_over):
         if overtaken(job):
             return store.get(job.run)
         record = Attempt(job, silent).record(status, reason, log)
@@ -128,15 +135,11 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
         with energy(torch.device(job.device)) as used:
             attempt.run()
         attempt.joules = used.joules
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        status, reason = "oom", _line(error)
-        traceback.print_exc()
     except DivergedError as error:
         status, reason = "diverged", str(error)
     except Exception as error:
-        # The CPU allocator of torch has no exception type of its own.
-        status = "oom" if "can't allocate memory" in str(error) else "failed"
-        reason = _line(error)
+        lift()
+        status, reason = "oom" if _is_out_of_memory(error) else "failed", _line(error)
         if not isinstance(error, InputError):
             traceback.print_exc()
     record = attempt.record(status, reason, log)
@@ -182,6 +185,14 @@ def _print_to(log: Path) -> None:
         os.dup2(file.fileno(), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Those who run out of memory say so in many ways: the CPU allocator of torch, for one, with a RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error).lower()
+    return any(words in said for words in ("allocate memory", "out of memory", "bad_alloc"))
 
 
 def _line(error: BaseException) -> str:

@@ -97,13 +97,24 @@ def split(name: str) -> tuple[str, str]:
 
 
 def home(package: str, name: str) -> str:
-    """The module that holds a method or suite, without asking it for a variant, which may need more than this file."""
-    return _module("method" if package == METHODS else "suite", split(name)[0], package).__name__
+    """The module that holds a method or suite. One of the zoo is not imported for that."""
+    word, file = "method" if package == METHODS else "suite", split(name)[0]
+    if is_path(file):
+        return _module(word, file, package).__name__
+    if file not in _names(package):
+        raise unknown(word, file, _names(package))
+    return next((entry.module for entry in _offered(package) if entry.name == file), f"{package}.{file}")
 
 
 def _names(package: str) -> list[str]:
     own = [module.name for module in pkgutil.iter_modules(_package(package).__path__) if module.name[0] != "_"]
-    return sorted({*own, *(entry.name for entry in importlib.metadata.entry_points(group=package))})
+    return sorted({*own, *(entry.name for entry in _offered(package))})
+
+
+@cache
+def _offered(package: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What other packages offer. Looking through all that is installed takes a while, so it is done once."""
+    return tuple(importlib.metadata.entry_points(group=package))
 
 
 def _text(package: str, name: str) -> str:
@@ -140,8 +151,9 @@ def _module(word: str, name: str, package: str) -> ModuleType:
         return _file(word, name)
     if name not in _names(package):
         raise unknown(word, name, _names(package))
-    for entry in importlib.metadata.entry_points(group=package, name=name):
-        return importlib.import_module(entry.module)
+    for entry in _offered(package):
+        if entry.name == name:
+            return importlib.import_module(entry.module)
     return importlib.import_module(f"{package}.{name}")
 
 

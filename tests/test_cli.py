@@ -19,8 +19,12 @@ RequestFor = Callable[..., Request]
 REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
 REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
-    "run": f"{REQUEST} jobs rerun no-cost",
+    "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost",
     "plan": f"{REQUEST} jobs",
+    "status": "watch json results",
+    "why": "results",
+    "logs": "follow results",
+    "merge": "prefer results",
     "table": "results suite tasks methods metric format cost columns sort caption label ties delta digits head ppt "
     "with out mix-data",
     "report": "results suite tasks methods metric with out mix-data serve port",
@@ -150,6 +154,11 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (["run", "--methods", "hst", "--suite", "mini", "--backbone", "vit"], "unknown backbone 'vit'"),
         (["run", "--methods", "hst", "--suite", "mini", "--seeds", "a"], "--seeds a: expected whole numbers"),
         (["run", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (["run", "--methods", "hst", "--suite", "mini", "--time-limit", "2"], "--time-limit 2: expected a number and"),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--memory-limit", "0G"],
+            "--memory-limit 0G: expected a number",
+        ),
         (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
         (
             ["plan", "--methods", "hst", "--suite", "mini", "--protocol", "tuned", "--trials", "0"],

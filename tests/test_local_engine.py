@@ -1,18 +1,17 @@
 """The local engine: fresh processes, contained crashes, and nothing lost however it ends."""
 
-import json
 import os
-import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import kills
 import pytest
 
-from petlbench.engines import local
+from petlbench.engines import limits, local
+from petlbench.engines.limits import Limits
 from petlbench.plan import Request, plan
 from petlbench.store import Store
 
@@ -21,7 +20,10 @@ RequestFor = Callable[..., Request]
 CRASHES = '''"""A method that ends its process in a way of its choice."""
 import os, signal, time
 from dataclasses import dataclass
+from pathlib import Path
+import torch
 from petlbench import Encoder, Method, Trial, ViT
+from petlbench.errors import Ended
 
 @dataclass(frozen=True, kw_only=True)
 class Crashes(Method):
@@ -36,6 +38,22 @@ class Crashes(Method):
             os._exit(7)
         if self.how == "raise":
             raise RuntimeError("no more")
+        if self.how in ("hang", "wait"):
+            if self.how == "hang":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            Path(__file__).with_name("under way").touch()
+            trial._report(epoch=1, epochs=2, loss=None)
+            try:
+                time.sleep(600)
+            except Ended:
+                print("a checkpoint is saved")
+                raise
+        if self.how == "eat":
+            bytearray(2**40)
+        if self.how == "allocate":
+            torch.zeros(2**38)
+        if self.how == "gpu":
+            trial.found["gpu"] = os.environ["CUDA_VISIBLE_DEVICES"]
         trial.fit()
 '''
 
@@ -73,7 +91,7 @@ def test_every_run_has_a_fresh_process_and_reports_its_epochs(request_for: Reque
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("kill", "the worker was killed by SIGKILL, often because the machine ran out of memory"),
+        ("kill", "the worker was killed by SIGKILL, by a person or because memory ran out"),
         ("exit", "the worker ended with exit code 7 before it could write its record"),
         ("raise", "RuntimeError: no more"),
     ],
@@ -95,114 +113,130 @@ def test_a_crash_becomes_a_failed_record_and_the_others_go_on(
     assert (tmp_path / "results" / first.log).read_text().startswith("last words")
 
 
-COMMAND = """
-import signal, sys
-from petlbench.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
-sys.argv[0] = "petlbench"
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
+@pytest.fixture
+def crashes(tmp_path: Path) -> Path:
+    """The method above as a file."""
+    file = tmp_path / "crashes.py"
+    file.write_text(CRASHES)
+    return file
 
 
-def start(request: Request, tmp_path: Path, methods: str) -> subprocess.Popen[bytes]:
-    """Start `petlbench run` as a user does, in a process group of its own."""
-    script = tmp_path / "petlbench_cli.py"
-    script.write_text(COMMAND)
-    arguments = [
-        "run",
-        "--methods",
-        methods,
-        "--suite",
-        request.suite,
-        "--data-root",
-        str(request.data_root),
-        "--no-cost",
-    ]
-    arguments += ["--weights", "random", "--results", str(request.results), "--recipe", "epochs=12,batch_size=4"]
-    return subprocess.Popen(
-        [sys.executable, str(script), *arguments],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+class Clock:
+    """A clock that stands until a file appears, and then is an hour later and goes on."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.began, self.seen = file, time.perf_counter(), 0.0
+
+    def perf_counter(self) -> float:
+        if not self.file.exists():
+            return self.began
+        self.seen = self.seen or time.perf_counter()
+        return self.began + 3600 + time.perf_counter() - self.seen
+
+    monotonic = staticmethod(time.monotonic)
 
 
-def processes(group: int) -> list[int]:
-    """Processes of a session that are alive."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended meanwhile
-                continue
-            if int(fields[3]) == group and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
+@pytest.mark.parametrize(
+    ("how", "grace", "log"), [("wait", 60.0, "a checkpoint is saved"), ("hang", 0.5, "last words")]
+)
+def test_a_run_is_ended_at_its_limit_of_time_whether_it_listens_or_not(
+    request_for: RequestFor, crashes: Path, monkeypatch: pytest.MonkeyPatch, how: str, grace: float, log: str
+) -> None:
+    (job,) = (each.job for each in plan(request_for(f"{crashes}(how={how!r})", tasks=("day",))))
+    monkeypatch.setattr(local, "GRACE", grace)
+    monkeypatch.setattr(local, "time", Clock(crashes.with_name("under way")))
+    local.run([job], 1, Silent(), Limits(seconds=3600))
+    store = Store(Path(job.results))
+    record = store.get(job.run)
+    assert record is not None
+    assert (record.status, record.reason) == ("failed", "ended at its limit of 3600 s (--time-limit)")
+    assert log in (store.root / record.log).read_text()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true()
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the limit is one of addresses, which torch needs many of"
+)
+@pytest.mark.parametrize(("how", "reason"), [("eat", "MemoryError"), ("allocate", "RuntimeError: [enforce fail at")])
+def test_a_run_that_wants_more_memory_than_its_limit_is_out_of_memory(
+    request_for: RequestFor, crashes: Path, how: str, reason: str
+) -> None:
+    (job,) = (each.job for each in plan(request_for(f"{crashes}(how={how!r})", tasks=("day",))))
+    local.run([job], 1, Silent(), Limits(memory_bytes=4 * 2**30))
+    record = Store(Path(job.results)).get(job.run)
+    assert record is not None
+    assert record.status == "oom"
+    assert record.reason.startswith(reason)
 
 
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc (Linux)")
+def test_a_worker_that_the_kernel_killed_for_memory_is_out_of_memory(
+    request_for: RequestFor, crashes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter((7, 8))
+    monkeypatch.setattr(local, "killed_for_memory", lambda: next(counts))
+    (job,) = (each.job for each in plan(request_for(f"{crashes}(how='kill')", tasks=("day",))))
+    local.run([job], 1, Silent())
+    record = Store(Path(job.results)).get(job.run)
+    assert record is not None
+    assert (record.status, record.reason) == ("oom", "killed by the system, whose memory ran out")
 
 
-@linux
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(request_for: RequestFor, tmp_path: Path) -> None:
-    request = request_for()
-    process = start(request, tmp_path, "linear,full,lora,bitfit")
-    assert wait_until(lambda: any(request.results.glob("tiny/*/*.json")))
+def test_each_worker_sees_one_gpu_and_they_are_shared_evenly(request_for: RequestFor, crashes: Path) -> None:
+    jobs = [each.job for each in plan(request_for(f"{crashes}(how='gpu')", tasks=("day",)))]
+    local.run(jobs, 1, Silent(), Limits(gpus=("5", "7")))
+    assert {record.found["gpu"] for record in Store(Path(jobs[0].results)).records()} == {"5"}
+    workers = [local._Child.__new__(local._Child) for _ in range(5)]
+    for number, worker in enumerate(workers):
+        worker.gpu = local._free(("5", "7", "9"), workers[:number])
+    assert [worker.gpu for worker in workers] == ["5", "7", "9", "5", "7"]
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("cpu", None, []),
+        ("cuda", None, ["0", "1", "2", "3"]),
+        ("cuda", "2, 3", ["2", "3"]),
+        ("cuda", "GPU-1c0f,GPU-77ab", ["GPU-1c0f", "GPU-77ab"]),
+        ("cuda", "", []),
+        ("cuda:1", None, []),
+    ],
+)
+def test_the_gpus_are_those_that_cuda_shows_us(
+    monkeypatch: pytest.MonkeyPatch, device: str, visible: str | None, expected: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert limits.gpus(device, lambda: 4) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90s", 90), ("1.5h", 5400), ("2d", 172800), ("2", None), ("", None), ("-1h", None), ("1e3s", None), ("0m", None)],
+)
+def test_durations_are_a_number_and_a_unit(text: str, expected: float | None) -> None:
+    assert limits.seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("8G", 2**33), ("8GiB", 2**33), ("500mb", 500 * 2**20), ("8", None), ("G", None)]
+)
+def test_sizes_are_a_number_and_a_unit(text: str, expected: int | None) -> None:
+    assert limits.size(text) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc (Linux)")
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    process = kills.start(tmp_path, results, data, methods="linear,full,lora,bitfit")
+    assert kills.wait_until(lambda: any(results.glob("tiny/*/*.json")))
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    output = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == 130
+    assert process.wait(timeout=60) == 130
+    output = (tmp_path / "output.txt").read_text()
     assert "the same command goes on from here" in output
     assert "Traceback" not in output
-    assert wait_until(lambda: not processes(process.pid))
-    finished = list(Store(request.results).records())
+    assert kills.wait_until(lambda: not kills.processes(process.pid))
+    assert not list(results.rglob("*.lock*"))
+    finished = list(Store(results).records())
     assert all(record.status == "done" for record in finished)
     assert 1 <= len(finished) < 16
-
-
-@linux
-@pytest.mark.slow
-def test_killing_everything_at_twenty_random_moments_loses_nothing_that_was_finished(
-    request_for: RequestFor, tmp_path: Path
-) -> None:
-    request = request_for()
-    methods = "linear,full,lora,bitfit,vpt,adaptformer"
-    finished: dict[Path, bytes] = {}
-    moments = random.Random(0)
-    for _ in range(20):
-        kill_at_some_moment(start(request, tmp_path, methods), request.results, len(finished), moments)
-        now = {path: path.read_bytes() for path in request.results.glob("tiny/*/*.json")}
-        for path, content in finished.items():
-            assert now[path] == content, "a finished record has changed"
-        for content in now.values():
-            json.loads(content)
-        finished = now
-    process = start(request, tmp_path, methods)
-    process.communicate()
-    assert process.returncode == 0
-    assert [record.status for record in Store(request.results).records()] == ["done"] * 24
-    for path, content in finished.items():
-        if json.loads(content)["status"] == "done":
-            assert path.read_bytes() == content, "a finished run was done again"
-
-
-def kill_at_some_moment(process: subprocess.Popen[bytes], results: Path, known: int, moments: random.Random) -> None:
-    """Kill the driver, or all of its processes, some time after it has added a record; nobody may be left."""
-    wait_until(lambda: process.poll() is not None or len(list(results.glob("tiny/*/*.json"))) > known)
-    time.sleep(moments.uniform(0, 0.7))
-    victims = processes(process.pid)
-    if moments.random() < 0.5:  # half of the time only the driver: its workers must end by themselves
-        process.kill()
-    else:
-        for victim in victims:
-            os.kill(victim, signal.SIGKILL)
-    process.communicate()
-    assert wait_until(lambda: not processes(process.pid)), "orphans are left"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from petlbench.engines.limits import Limits
     from petlbench.plan import Request
     from petlbench.spec import Spec
 
@@ -180,6 +181,22 @@ def threads(number: int) -> int:
     if not 1 <= number <= (os.cpu_count() or 1):
         raise InputError(f"--threads {number}: expected 1 to {os.cpu_count()}, the cores of this machine")
     return number
+
+
+def limits(options: argparse.Namespace, device: str) -> Limits:
+    """What a run may take: `--time-limit`, `--memory-limit` and a GPU of this device. Raises InputError."""
+    import torch
+
+    from petlbench.engines import limits
+    from petlbench.errors import InputError
+
+    seconds = limits.seconds(options.time_limit) if options.time_limit else None
+    memory = limits.size(options.memory_limit) if options.memory_limit else None
+    if options.time_limit and seconds is None:
+        raise InputError(f"--time-limit {options.time_limit}: expected a number and s, m, h or d, such as 90s or 2h")
+    if options.memory_limit and memory is None:
+        raise InputError(f"--memory-limit {options.memory_limit}: expected a number and K, M, G or T, such as 8G")
+    return limits.Limits(seconds=seconds, memory_bytes=memory, gpus=limits.gpus(device, torch.cuda.device_count))
 
 
 def device(name: str | None) -> str:

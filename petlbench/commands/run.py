@@ -30,7 +30,13 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared.add_request(parser)
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores / threads; 1 on a GPU)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: cores / threads; one per GPU)")
+    parser.add_argument(
+        "--time-limit", metavar="TIME", help="end a run that takes longer, such as 90s, 30m, 2h (default: none)"
+    )
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="main memory that a run may allocate, such as 8G (default: no limit)"
+    )
     parser.add_argument("--rerun", choices=["stale", "all"], help="do runs again that are done: stale ones, or all")
     parser.add_argument(
         "--no-cost", dest="cost", action="store_false", help="do not measure speed and memory afterwards"
@@ -45,6 +51,7 @@ def do(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from petlbench import agenda
     from petlbench.display import ProgressDisplay, clock, telling
     from petlbench.errors import Ended, InputError
     from petlbench.plan import Planned, cost_jobs, plan
@@ -56,10 +63,11 @@ def do(options: argparse.Namespace) -> int:
         raise InputError(f"--jobs {options.jobs}: expected at least 1")
     Store(request.results).check_writable()
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
-    slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
+    limits = shared.limits(options, request.device)
+    slots = options.jobs or (local.slots(request.threads) if request.device == "cpu" else len(limits.gpus) or 1)
 
-    def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | None:
-        """Do what is missing of these runs, then the costs; None if that was interrupted."""
+    def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | int:
+        """Do what is missing of these runs, then the costs; the exit code if that was interrupted."""
         todo = [each for each in planned if each.state in ("new", "failed", *again)]
         kept = [each for each in planned if each.state == "stale" and each not in todo]
         done = sum(each.state != "waiting" for each in planned) - len(todo)
@@ -70,29 +78,33 @@ def do(options: argparse.Namespace) -> int:
         display = ProgressDisplay(console, {p.job.key: p.seconds for p in todo} | {c.key: None for c in costs}, slots)
         try:
             with display, local.interruptible():
-                local.run((each.job for each in todo), slots, display)
+                local.run((each.job for each in todo), slots, display, limits)
                 local.run(costs, 1, display)  # alone, so that nothing disturbs the clock
-        except (KeyboardInterrupt, Ended):
+        except (KeyboardInterrupt, Ended) as error:
             left = len(todo) + len(costs) - display.done
             console.print(
                 f"interrupted: {display.done} finished are kept, {left} left; the same command goes on from here"
             )
-            return None
+            return 143 if isinstance(error, Ended) else 130  # 128 and the number of the signal
         return display
 
     with telling(console) as progress:
         planned = plan(request, progress)
+    if planned:
+        agenda.put(request.results, planned)
     if trials := [each for each in planned if each.job.run.is_trial]:
-        if work(trials, "trials", []) is None:
-            return 130
-        planned = [each for each in plan(request) if not each.job.run.is_trial]
+        if isinstance(ended := work(trials, "trials", []), int):
+            return ended
+        planned = plan(request)
+        agenda.put(request.results, planned)  # now that the settings of the final runs are known
+        planned = [each for each in planned if not each.job.run.is_trial]
     waiting = [each for each in planned if each.state == "waiting"]
     for each in waiting:
         console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
     costs = cost_jobs(planned) if options.cost else []
     display = work(planned, "runs", costs)
-    if display is None:
-        return 130
+    if isinstance(display, int):
+        return display
     if display.done or display.failed:
         console.print(
             f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "

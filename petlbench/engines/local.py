@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -21,6 +22,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
+from petlbench.engines.limits import Limits, killed_for_memory
 from petlbench.errors import Ended
 from petlbench.lock import HeldError
 
@@ -37,6 +39,9 @@ GRACE = 20.0
 """Seconds that a worker has to save what it wants to save, once it has been asked to end."""
 POLL = 1.0
 """Seconds between two looks at a run that is in other hands."""
+UNLIMITED = 86400.0
+"""Seconds between two looks at a run without a limit of time, unless it has news."""
+NONE = Limits()
 
 
 class Display(Protocol):
@@ -62,7 +67,7 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-def run(works: Iterable[Work], slots: int, display: Display) -> None:
+def run(works: Iterable[Work], slots: int, display: Display, limits: Limits = NONE) -> None:
     """Do all work, `slots` at a time. What comes of it lies in the store; a process that dies leaves a failed record.
 
     What others are at, on this machine or another that sees the store, is left to them, and looked at again until it
@@ -82,7 +87,7 @@ def run(works: Iterable[Work], slots: int, display: Display) -> None:
             display.wait(work, owner)
             elsewhere.append(work)
         else:
-            active.append(_Child(work))
+            active.append(_Child(work, limits, _free(limits.gpus, active)))
 
     try:
         while True:
@@ -93,9 +98,10 @@ def run(works: Iterable[Work], slots: int, display: Display) -> None:
                 return
             connection.wait(
                 [child.process.sentinel for child in active] + [child.news for child in active if child.open],
-                timeout=POLL if elsewhere else None,
+                timeout=min([*([POLL] if elsewhere else []), *(child.left() for child in active)], default=None),
             )
             for child in list(active):
+                child.keep_to_limit()
                 for epoch, epochs, loss in child.read():
                     display.step(child.work, epoch=epoch, epochs=epochs, loss=loss)
                 if not child.process.is_alive():
@@ -144,6 +150,12 @@ def _end(active: list[_Child]) -> None:
             child.process.join()
 
 
+def _free(gpus: Sequence[str], active: Sequence[_Child]) -> str | None:
+    """The GPU with the fewest workers; None where they are not told apart."""
+    taken = Counter(child.gpu for child in active)
+    return min(gpus, key=lambda gpu: taken[gpu], default=None)
+
+
 def _seconds(result: Result | None) -> float:
     """How long others took."""
     return result.seconds.get("total", 0.0) if result is not None and hasattr(result, "seconds") else 0.0
@@ -154,14 +166,20 @@ class _Child:
     """A process that does one piece of work."""
 
     work: Work
+    limits: Limits
+    gpu: str | None
     process: BaseProcess = field(init=False)
     news: connection.Connection = field(init=False)
     started: float = field(default_factory=time.perf_counter)
     open: bool = True
+    is_over: bool = False
+    """Whether it was asked to end at its limit."""
 
     def __post_init__(self) -> None:
+        self.killed = killed_for_memory()
         self.news, theirs = context().Pipe(duplex=False)
-        self.process = context().Process(target=_child, args=(self.work, theirs, self.log), name=str(self.work))
+        arguments = (self.work, theirs, self.log, self.limits, self.gpu)
+        self.process = context().Process(target=_child, args=arguments, name=str(self.work))
         self.process.start()
         theirs.close()
 
@@ -169,6 +187,23 @@ class _Child:
     def log(self) -> str:
         """Where it prints to, below the results folder."""
         return f"logs/{self.work.key}.log"
+
+    def left(self) -> float:
+        """Seconds until something has to be done about its limit of time."""
+        if self.limits.seconds is None:
+            return UNLIMITED
+        end = self.started + self.limits.seconds + (GRACE if self.is_over else 0)
+        return max(0.0, end - time.perf_counter())
+
+    def keep_to_limit(self) -> None:
+        """Ask it to end at its limit, and kill it if it has not done so a while later."""
+        if self.left() > 0:
+            return
+        if self.is_over:
+            self.process.kill()
+        else:
+            self.process.terminate()
+            self.is_over = True
 
     def read(self) -> Iterator[tuple[int, int, float | None]]:
         try:
@@ -190,12 +225,24 @@ class _Child:
             return worker.stored(self.work)
         if code == worker.Exit.ELSEWHERE:
             raise HeldError
+        if self.is_over:
+            return worker.lost(self.work, f"ended at its limit of {self.limits.seconds:g} s (--time-limit)", self.log)
+        if code == worker.Exit.ENDED:
+            return None
+        if self._was_killed_for_memory():
+            return worker.lost(self.work, "killed by the system, whose memory ran out", self.log, "oom")
         return worker.lost(self.work, _death(code), self.log)
 
+    def _was_killed_for_memory(self) -> bool:
+        """The kernel tells that it has killed somebody meanwhile, and we know somebody who was killed."""
+        return self.process.exitcode == -signal.SIGKILL and killed_for_memory() > self.killed
 
-def _child(work: Work, news: connection.Connection, log: str) -> None:
+
+def _child(work: Work, news: connection.Connection, log: str, limits: Limits, gpu: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    limits.apply(gpu)
 
     from petlbench import worker
 
@@ -217,7 +264,7 @@ def _die_with_parent() -> None:
 def _death(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        hint = ", often because the machine ran out of memory" if name == "SIGKILL" else ""
+        hint = ", by a person or because memory ran out" if name == "SIGKILL" else ""
         return f"the worker was killed by {name}{hint}"
     return f"the worker ended with exit code {code} before it could write its record"
 
