@@ -105,6 +105,7 @@ def _handles() -> dict[str, Handle]:
         "aten::rms_norm": norm_flop_counter(2),
         "aten::avg_pool2d": elementwise_flop_counter(1, 0),
         "aten::upsample_bicubic2d": elementwise_flop_counter(0, 16),
+        "torchvision::roi_align": elementwise_flop_counter(0, 16),  # four points a value, each between four positions
         "aten::_upsample_bilinear2d_aa": _antialiased(4),
         "aten::_upsample_bicubic2d_aa": _antialiased(16),
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,12 @@ class CascadeMaskRCNN(MaskRCNN):
 
     def roi_heads(self, classes: int, sizes: Sizes) -> RoIHeads:
         return CascadeRoIHeads([Stage(classes, sizes, *constants) for constants in STAGES], sizes)
+
+    def look(self, levels: dict[str, Tensor]) -> list[Tensor]:
+        roi: Any = self.roi
+        said = [stage.box(roi.box_roi_pool.spread(levels, self.proposals)) for stage in roi.stages]
+        crops = roi.mask_roi_pool.spread(levels, self.detections)
+        return [*(each for both in said for each in both), *(stage.mask(crops) for stage in roi.stages)]
 
 
 class Stage(nn.Module):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,14 @@ class Instances:
         """Names of the classes; that of label 1 comes first."""
         names = {category.id: category.name for category in self.contents.categories}
         return tuple(names[category] for category in self.categories)
+
+    def part(self, indices: Sequence[int]) -> Instances:
+        """Some of the images."""
+        return replace(self, photos=tuple(self.photos[index] for index in indices))
+
+    def files(self) -> list[Path]:
+        """Every file that the split is made of."""
+        return [self.file, *(self.folder / photo.file_name for photo in self.contents.images)]
 
     def image(self, index: int) -> Image.Image:
         """An image as RGB, whatever its file holds (COCO has grey ones).

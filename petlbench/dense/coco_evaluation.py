@@ -29,6 +29,23 @@ STATISTICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1",
 """The first of COCO's twelve figures, in its order. Small is below 32 x 32 pixels, large from 96 x 96 on."""
 
 
+class Evaluator:
+    """Collects what a detector finds in the images of a split, and scores it once all is there."""
+
+    def __init__(self, truth: Instances) -> None:
+        self.truth = truth
+        self.found: list[Detection] = []
+
+    def add(self, index: int, found: dict[str, Tensor], seen: Size, original: Size) -> None:
+        """Take what was found in the image at this place of the split, in pixels of the size at which it was `seen`."""
+        image, categories = self.truth.photos[index].id, self.truth.categories
+        self.found += detections(found, image_id=image, seen=seen, original=original, categories=categories)
+
+    def scores(self) -> Iterator[tuple[str, float]]:
+        """(metric, percent), box_ap first."""
+        return score(self.truth, self.found)
+
+
 def detections(
     found: dict[str, Tensor], *, image_id: int, seen: Size, original: Size, categories: Sequence[int]
 ) -> list[Detection]:
@@ -102,7 +119,6 @@ def score(truth: Instances, found: Sequence[Detection]) -> Iterator[tuple[str, f
 
 def ground_truth(truth: Instances) -> dict[str, Any]:
     """The images and objects of a split as COCO's annotation files have them, outlines as compressed codes."""
-    photos = {photo.id: photo for photo in truth.photos}
     return {
         "info": {},
         "images": [{"id": photo.id, "height": photo.height, "width": photo.width} for photo in truth.photos],
@@ -110,15 +126,15 @@ def ground_truth(truth: Instances) -> dict[str, Any]:
         "annotations": [
             {
                 "id": each.id,
-                "image_id": image,
+                "image_id": photo.id,
                 "category_id": each.category_id,
                 "bbox": list(each.bbox),
                 "area": each.area,
                 "iscrowd": each.iscrowd,
-                "segmentation": encoded(each, photos[image]),
+                "segmentation": encoded(each, photo),
             }
-            for image, objects in truth.objects.items()
-            for each in objects
+            for photo in truth.photos
+            for each in truth.objects.get(photo.id, ())
         ],
     }
 

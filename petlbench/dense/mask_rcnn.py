@@ -70,6 +70,7 @@ class MaskRCNN(DenseHead):
         self.neck = FeaturePyramid(channels, strides, sizes.width)
         self.rpn = RPN(sizes)
         self.roi = self.roi_heads(classes, sizes)
+        self.proposals, self.detections = sizes.proposals, sizes.detections
 
     def roi_heads(self, classes: int, sizes: Sizes) -> RoIHeads:
         """What looks at each proposal."""
@@ -110,6 +111,24 @@ class MaskRCNN(DenseHead):
         proposals, _ = self.rpn(ImageList(images, list(sizes)), levels)
         found, _ = self.roi(levels, proposals, list(sizes))
         return [each | {"masks": each["masks"].squeeze(1)} for each in found]
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The arithmetic of `predict` for as many proposals and detections as there can be, whatever the image shows.
+
+        What is found decides how much a detector computes; this, which is what is counted and timed, depends on the
+        size of the image alone. Returns all numbers in one row.
+        """
+        levels = self.levels(maps)
+        scores, deltas = self.rpn.head(list(levels.values()))
+        found = self.look(levels)
+        return torch.cat([each.flatten() for each in (*scores, *deltas, *found)])
+
+    def look(self, levels: dict[str, Tensor]) -> list[Tensor]:
+        """Scores and deltas of as many boxes as there are proposals, and masks of as many as there are detections."""
+        roi: Any = self.roi
+        scores, deltas = roi.box_predictor(roi.box_head(roi.box_roi_pool.spread(levels, self.proposals)))
+        masks = roi.mask_predictor(roi.mask_head(roi.mask_roi_pool.spread(levels, self.detections)))
+        return [scores, deltas, masks]
 
     def levels(self, maps: list[Tensor]) -> dict[str, Tensor]:
         """The pyramid, finest level first."""
@@ -182,6 +201,15 @@ class RoIAlign(nn.Module):
             (at,) = torch.where(levels == level)
             crops = crops.index_put((at,), roi_align(each, regions[at], self.side, 1 / stride, aligned=True))
         return crops
+
+    def spread(self, features: dict[str, Tensor], count: int) -> Tensor:
+        """As many crops of each image, the same number from each level: (images * count, channels, side, side)."""
+        crops = []
+        for level, (each, stride) in enumerate(zip(features.values(), STRIDES, strict=False)):
+            own = len(range(level, count, len(STRIDES)))
+            boxes = each.new_tensor([[0.0, 0.0, 14.0 * stride, 14.0 * stride]]).expand(own, 4)
+            crops.append(roi_align(each, [boxes] * len(each), self.side, 1 / stride, aligned=True))
+        return torch.cat(crops)
 
 
 class BoxPredictor(FastRCNNPredictor):

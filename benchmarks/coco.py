@@ -1,0 +1,129 @@
+"""COCO 2017: detection and instance segmentation of 80 classes with Mask R-CNN and Cascade Mask R-CNN.
+
+HST, whose tables these are, published neither code nor settings for COCO. The recipes are those of ViT-Adapter's plain
+ViTs, whose heads and parameter counts are the ones that HST's table implies; they were made for full fine-tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from petlbench.dense.suite import DenseSuite, DenseTask
+from petlbench.method import Method, Paper
+from petlbench.recipe import Recipe
+from petlbench.suite import Task
+
+if TYPE_CHECKING:
+    from petlbench.dense.coco import Instances
+    from petlbench.dense.coco_evaluation import Evaluator
+    from petlbench.dense.images import Source
+    from petlbench.dense.mask_rcnn import MaskRCNN, Sizes
+    from petlbench.encoder import Encoder
+
+STEPS = 7_330
+"""Steps of one pass over the training images with objects, 16 a step."""
+ONCE = Recipe(
+    source="petlbench, HST published none: czczup/ViT-Adapter detection/configs/mask_rcnn, made for full fine-tuning",
+    steps=12 * STEPS,
+    batch_size=16,
+    lr=1e-4,
+    weight_decay=0.05,
+    decay_all=False,
+    decay="steps",
+    milestones=(8 / 12, 11 / 12),
+    warmup_steps=500,
+    warmup_lr=1e-7,
+    flip=0.5,
+)
+"""The schedule 1x: 12 passes."""
+THRICE = replace(ONCE, steps=36 * STEPS, milestones=(27 / 36, 33 / 36))
+"""The schedule 3x: 36 passes."""
+SCALES = tuple(range(480, 801, 32))
+"""Shorter sides of multi-scale training."""
+
+
+class COCO(DenseSuite):
+    """Reads COCO 2017 as it is distributed, trains on train2017 and scores on val2017."""
+
+    paper = Paper(
+        title="Microsoft COCO: Common Objects in Context",
+        authors="Tsung-Yi Lin and Michael Maire and Serge Belongie and Lubomir Bourdev and Ross Girshick and "
+        "James Hays and Pietro Perona and Deva Ramanan and C. Lawrence Zitnick and Piotr Doll{\\'a}r",
+        year=2014,
+        arxiv="1405.0312",
+        code="cocodataset/cocoapi",
+    )
+    source = (
+        "train2017.zip, val2017.zip and annotations_trainval2017.zip are linked from cocodataset.org; unpack them so "
+        "that DIR/coco/annotations/instances_val2017.json and DIR/coco/val2017/ exist"
+    )
+    counted = (800, 1344)
+    tasks = tuple(
+        DenseTask(
+            name=name,
+            group="detection",
+            classes=80,
+            train=118_287,
+            val=11_828,
+            test=5_000,
+            metric="box_ap",
+            folders=("coco", "coco2017", "COCO"),
+            note=note,
+            head=head,
+            sides=(800, 1333),
+            scales=scales,
+        )
+        for name, head, scales, note in (
+            ("mask_rcnn_1x", "mask_rcnn", (), "Mask R-CNN, 12 passes."),
+            ("mask_rcnn_3x", "mask_rcnn", SCALES, "Mask R-CNN, 36 passes at random scales."),
+            ("cascade_mask_rcnn_3x", "cascade_mask_rcnn", SCALES, "Cascade Mask R-CNN, 36 passes at random scales."),
+        )
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "mask_rcnn_1x": ONCE,
+        "mask_rcnn_3x": THRICE,
+        "cascade_mask_rcnn_3x": THRICE,
+    }
+
+    def standard(self, task: Task, method: Method) -> Recipe:
+        return self.recipes[task.name]
+
+    def locate(self, task: Task, root: Path) -> Path | None:
+        """The folder that holds `annotations/`: the root itself or one of the task's folders below it."""
+        folders = (root, *(root / name for name in task.folders))
+        return next((folder for folder in folders if (folder / "annotations").is_dir()), None)
+
+    def read(self, task: Task, data: Path, *, training: bool) -> Instances:
+        from petlbench.dense import coco
+
+        split = "train2017" if training else "val2017"
+        file = data / "annotations" / f"instances_{split}.json"
+        return coco.read(file, data / split, task.classes, training=training)
+
+    def sizes(self) -> Sizes:
+        """How large the heads are."""
+        from petlbench.dense.mask_rcnn import Sizes
+
+        return Sizes()
+
+    def head(self, encoder: Encoder, task: DenseTask) -> MaskRCNN:
+        from petlbench.dense.cascade import CascadeMaskRCNN
+        from petlbench.dense.mask_rcnn import MaskRCNN
+
+        kinds = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
+        return kinds[task.head](encoder.channels, encoder.strides, task.classes, self.sizes())
+
+    def evaluator(self, task: Task, source: Source) -> Evaluator:
+        from petlbench.dense.coco_evaluation import Evaluator
+
+        return Evaluator(instances(source))
+
+
+def instances(source: Any) -> Instances:
+    """The images and objects behind a source, which may be a part of a part of a split."""
+    from petlbench.dense.images import Part
+
+    return instances(source.source).part(source.indices) if isinstance(source, Part) else source

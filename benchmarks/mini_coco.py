@@ -1,0 +1,67 @@
+"""A small COCO: generated streets with six classes of things, in COCO's own format, for detectors of a laptop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from petlbench.dense.suite import DenseTask
+from petlbench.recipe import Recipe
+
+from .coco import COCO
+
+if TYPE_CHECKING:
+    from petlbench.dense.mask_rcnn import Sizes
+
+MINI = Recipe(
+    source="petlbench: a few learning rates tried on train800 -> val200, see docs/dense.md",
+    steps=600,
+    batch_size=4,
+    lr=1e-3,
+    weight_decay=0.05,
+    decay_all=False,
+    decay="steps",
+    milestones=(8 / 12, 11 / 12),
+    warmup_steps=50,
+    warmup_lr=1e-6,
+    flip=0.5,
+)
+
+
+class MiniCOCO(COCO):
+    """Reader, detectors, training and evaluation are those of `coco`; the heads are narrower."""
+
+    paper = None
+    source = ""
+    generated = "mini-coco"
+    counted = (128, 128)
+    tasks = tuple(
+        DenseTask(
+            name=name,
+            group="detection",
+            classes=6,
+            train=240,
+            val=24,
+            test=60,
+            metric="box_ap",
+            folders=("mini-coco",),
+            note=f"Generated: balls, crates, barrels, cones, trucks and chairs in a street; {title}.",
+            head=name,
+            sides=(128, 128),
+        )
+        for name, title in (("mask_rcnn", "Mask R-CNN"), ("cascade_mask_rcnn", "Cascade Mask R-CNN"))
+    )
+    recipes = {"mask_rcnn": MINI, "cascade_mask_rcnn": MINI}
+
+    def sizes(self) -> Sizes:
+        return replace(
+            super().sizes(),
+            width=64,
+            hidden=128,
+            box_convs=1,
+            mask_convs=2,
+            anchors=(8, 16, 32, 64, 128),
+            candidates=(400, 200),
+            proposals=200,
+            regions=64,
+        )
