@@ -19,7 +19,7 @@ RequestFor = Callable[..., Request]
 REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
 REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
-    "run": f"{REQUEST} jobs rerun no-cost",
+    "run": f"{REQUEST} jobs rerun no-cost engine bundle slurm detach address",
     "plan": f"{REQUEST} jobs",
     "table": "results suite tasks methods metric format cost columns sort caption label ties delta digits head ppt "
     "with out mix-data",
@@ -150,6 +150,20 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (["run", "--methods", "hst", "--suite", "mini", "--backbone", "vit"], "unknown backbone 'vit'"),
         (["run", "--methods", "hst", "--suite", "mini", "--seeds", "a"], "--seeds a: expected whole numbers"),
         (["run", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (["run", "--methods", "hst", "--suite", "mini", "--detach"], "--detach: only with --engine slurm"),
+        (["run", "--methods", "hst", "--suite", "mini", "--bundle", "5"], "--bundle: only with --engine slurm or ray"),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "slurm", "--address", "x:1"],
+            "--address: only with --engine ray",
+        ),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "slurm", "--bundle", "-1"],
+            "--bundle -1: expected minutes, more than 0",
+        ),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "ray", "--device", "cuda:1"],
+            "--device cuda:1: valid: cpu, cuda",
+        ),
         (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
         (
             ["plan", "--methods", "hst", "--suite", "mini", "--protocol", "tuned", "--trials", "0"],
