@@ -19,7 +19,7 @@ RequestFor = Callable[..., Request]
 REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
 REQUEST += "normalization resize interpolation recipe results"
 OPTIONS = {
-    "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost",
+    "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost engine bundle slurm detach address",
     "plan": f"{REQUEST} jobs",
     "status": "watch json results",
     "why": "results",
@@ -158,6 +158,20 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (
             ["run", "--methods", "hst", "--suite", "mini", "--memory-limit", "0G"],
             "--memory-limit 0G: expected a number",
+        ),
+        (["run", "--methods", "hst", "--suite", "mini", "--detach"], "--detach: only with --engine slurm"),
+        (["run", "--methods", "hst", "--suite", "mini", "--bundle", "5"], "--bundle: only with --engine slurm or ray"),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "slurm", "--address", "x:1"],
+            "--address: only with --engine ray",
+        ),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "slurm", "--bundle", "-1"],
+            "--bundle -1: expected minutes, more than 0",
+        ),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--engine", "ray", "--device", "cuda:1"],
+            "--device cuda:1: valid: cpu, cuda",
         ),
         (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
         (

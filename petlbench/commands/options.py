@@ -94,6 +94,7 @@ def request(options: argparse.Namespace) -> Request:
     from petlbench import spec
     from petlbench.plan import Request
 
+    here = getattr(options, "engine", "local") == "local"
     return Request(
         methods=methods(options.methods, options.backbone),
         suite=options.suite,
@@ -110,8 +111,8 @@ def request(options: argparse.Namespace) -> Request:
         resize=options.resize,
         interpolation=options.interpolation,
         overrides=spec.fields(options.recipe) if options.recipe else {},
-        device=device(options.device),
-        threads=threads(options.threads),
+        device=device(options.device, here),
+        threads=threads(options.threads, here),
     )
 
 
@@ -174,10 +175,12 @@ def image_size(pixels: int | None) -> int | None:
     return pixels
 
 
-def threads(number: int) -> int:
-    """Checked number of threads. Raises InputError."""
+def threads(number: int, here: bool = True) -> int:
+    """Checked number of threads, of this machine or of one we cannot see. Raises InputError."""
     from petlbench.errors import InputError
 
+    if not here and number >= 1:
+        return number
     if not 1 <= number <= (os.cpu_count() or 1):
         raise InputError(f"--threads {number}: expected 1 to {os.cpu_count()}, the cores of this machine")
     return number
@@ -199,12 +202,18 @@ def limits(options: argparse.Namespace, device: str) -> Limits:
     return limits.Limits(seconds=seconds, memory_bytes=memory, gpus=limits.gpus(device, torch.cuda.device_count))
 
 
-def device(name: str | None) -> str:
-    """The device asked for, or the best there is. Raises InputError for one that torch cannot use."""
+def device(name: str | None, here: bool = True) -> str:
+    """The device asked for, or the best there is; on a machine we cannot see, the CPU. Raises InputError for one that
+    torch cannot use.
+    """
     import torch
 
     from petlbench.errors import InputError
 
+    if not here:
+        if name not in (None, "cpu", "cuda"):
+            raise InputError(f"--device {name}: valid: cpu, cuda; the engine chooses which one")
+        return name or "cpu"
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not (name.split(":")[0] == "cuda" and torch.cuda.is_available()):

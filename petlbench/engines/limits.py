@@ -35,6 +35,8 @@ class Limits:
             resource.setrlimit(_MEMORY, (self.memory_bytes, most))
 
 
+NONE = Limits()
+
 # Linux counts what a process may write to and shares with nobody, as RLIMIT_DATA. All of its addresses, RLIMIT_AS, are
 # no measure of memory: torch's libraries alone are 3.5 GiB of them, and CUDA reserves more than a machine has.
 _MEMORY = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS

@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
-from petlbench.engines.limits import Limits, killed_for_memory
+from petlbench.engines.limits import NONE, Limits, killed_for_memory
 from petlbench.errors import Ended
 from petlbench.lock import HeldError
 
@@ -41,7 +41,6 @@ POLL = 1.0
 """Seconds between two looks at a run that is in other hands."""
 UNLIMITED = 86400.0
 """Seconds between two looks at a run without a limit of time, unless it has news."""
-NONE = Limits()
 
 
 class Display(Protocol):
