@@ -15,6 +15,7 @@ from petlbench.commands import (
     compare,
     cost,
     data,
+    export,
     figure,
     list_,
     plan,
@@ -56,6 +57,22 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, plan, table, compare, figure, report, cite, cost, list_, show, data, bench, check, pretrain):
+    for command in (
+        run,
+        plan,
+        table,
+        compare,
+        figure,
+        report,
+        cite,
+        export,
+        cost,
+        list_,
+        show,
+        data,
+        bench,
+        check,
+        pretrain,
+    ):
         command.add(commands)
     return top

@@ -17,6 +17,7 @@ from petlbench.run import Job
 
 if TYPE_CHECKING:
     from petlbench.cost import Cost
+    from petlbench.glance import Glance
 
 COSTED = (
     "petlbench.backbone",
@@ -75,23 +76,34 @@ def changed_cost(cost: Cost, method: str) -> list[str]:
     return [name for name in now if cost.code.get(name) != now[name]]
 
 
-def changed(record: Record, plugins: dict[str, str] | None = None) -> list[str]:
+def changed(record: Record | Glance, plugins: dict[str, str] | None = None) -> list[str]:
     """The modules whose code differs from the code that made this record; empty if the record is current.
 
     A module that is gone counts as changed. `plugins` says where methods and suites given by path lie; without its
     path, the file of one cannot be judged, and only the rest is.
     """
-    plugins = plugins or {}
-    then, now = dict(record.code), _harness(NUMERIC)
-    if record.run.method in plugins or zoo.is_known(zoo.METHODS, record.run.method):
-        now |= _plugin(zoo.home(zoo.METHODS, plugins.get(record.run.method, record.run.method)))
-    else:
-        then.pop(f"{zoo.FILES}.{zoo.split(record.run.method)[0]}", None)
-    if record.run.suite in plugins or zoo.is_known(zoo.BENCHMARKS, record.run.suite):
-        now |= _plugin(zoo.home(zoo.BENCHMARKS, plugins.get(record.run.suite, record.run.suite)))
-    else:
-        then.pop(f"{zoo.FILES}.{zoo.split(record.run.suite)[0]}", None)
+    plugins, run = plugins or {}, record.run
+    now, left_out = _judged(run.method, plugins.get(run.method), run.suite, plugins.get(run.suite))
+    if record.code == now:
+        return []
+    then = {name: digest for name, digest in record.code.items() if name not in left_out}
     return [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+
+
+@cache
+def _judged(
+    method: str, method_file: str | None, suite: str, suite_file: str | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the code of a run is now, and the names of files that cannot be judged, since nobody says where they lie.
+
+    Cached like the digests of the files themselves: a process judges all records by the code that it has imported."""
+    now, left_out = _harness(NUMERIC), []
+    for package, name, file in ((zoo.METHODS, method, method_file), (zoo.BENCHMARKS, suite, suite_file)):
+        if file is not None or zoo.is_known(package, name):
+            now |= _plugin(zoo.home(package, file or name))
+        else:
+            left_out.append(f"{zoo.FILES}.{zoo.split(name)[0]}")
+    return now, tuple(left_out)
 
 
 def of_job(job: Job) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Record:
     run: Run
     status: Status
     reason: str = ""
-    """Why it failed, in one line."""
+    """Why it failed, in one line. For a run that is done: why its weights were not kept, if they were to be."""
     scores: dict[str, float] = field(default_factory=dict)
     """In percent, by metric, on the split `run.score` after the last epoch.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from petlbench import cost
+from petlbench import cost, kept, zoo
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
 from petlbench.errors import InputError
@@ -66,6 +66,8 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
         with energy(torch.device(job.device)) as used:
             attempt.run()
         attempt.joules = used.joules
+        if job.save_weights:
+            reason = _keep(attempt)
     except (torch.OutOfMemoryError, MemoryError) as error:
         status, reason = "oom", _line(error)
         traceback.print_exc()
@@ -80,6 +82,21 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
     record = attempt.record(status, reason, log)
     Store(Path(job.results)).put(record)
     return record
+
+
+def _keep(attempt: Attempt) -> str:
+    """Keep what was trained; where that cannot be, the run is as good as it was, and its record says why."""
+    job, run, trial = attempt.job, attempt.job.run, attempt.trial
+    assert trial is not None, "whatever has run has a trial"
+    method, suite = (
+        zoo.method(job.plugins.get(run.method, run.method)),
+        zoo.suite(job.plugins.get(run.suite, run.suite)),
+    )
+    try:
+        kept.keep(job, method, suite, trial.encoder, trial.head, trial.found)
+    except (InputError, OSError) as error:
+        return f"its weights were not kept: {_line(error)}"
+    return ""
 
 
 def _line(error: BaseException) -> str:

@@ -103,7 +103,13 @@ def home(package: str, name: str) -> str:
 
 def _names(package: str) -> list[str]:
     own = [module.name for module in pkgutil.iter_modules(_package(package).__path__) if module.name[0] != "_"]
-    return sorted({*own, *(entry.name for entry in importlib.metadata.entry_points(group=package))})
+    return sorted({*own, *(entry.name for entry in _offered(package))})
+
+
+@cache
+def _offered(package: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What other packages offer. Looking through all that is installed takes a while, so it is done once."""
+    return tuple(importlib.metadata.entry_points(group=package))
 
 
 def _text(package: str, name: str) -> str:
@@ -140,8 +146,9 @@ def _module(word: str, name: str, package: str) -> ModuleType:
         return _file(word, name)
     if name not in _names(package):
         raise unknown(word, name, _names(package))
-    for entry in importlib.metadata.entry_points(group=package, name=name):
-        return importlib.import_module(entry.module)
+    for entry in _offered(package):
+        if entry.name == name:
+            return importlib.import_module(entry.module)
     return importlib.import_module(f"{package}.{name}")
 
 

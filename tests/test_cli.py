@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 
 from petlbench import cli, zoo
-from petlbench.plan import Request
+from petlbench.request import Request
 from petlbench.store import Store
 
 TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
 REQUEST = "methods suite tasks data-root backbone weights device threads seeds protocol trials "
-REQUEST += "normalization resize interpolation recipe results"
+REQUEST += "normalization resize interpolation recipe results save-weights"
 OPTIONS = {
     "run": f"{REQUEST} jobs rerun no-cost",
-    "plan": f"{REQUEST} jobs",
+    "plan": f"{REQUEST} jobs budget json",
     "table": "results suite tasks methods metric format cost delta digits head ppt with out mix-data",
     "report": "results suite tasks methods metric out mix-data serve port",
     "cite": "results suite tasks methods with out",
     "compare": "results suite tasks methods metric reference format mix-data",
     "figure": "results suite tasks methods metric kind x columns out mix-data",
+    "export": "out fold weights files results",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",
@@ -149,6 +150,15 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (["run", "--methods", "hst", "--suite", "mini", "--backbone", "vit"], "unknown backbone 'vit'"),
         (["run", "--methods", "hst", "--suite", "mini", "--seeds", "a"], "--seeds a: expected whole numbers"),
         (["run", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (["plan", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--budget", "20"],
+            "--budget 20: expected a number and s, m, h",
+        ),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--budget", "0h"],
+            "--budget 0h: expected a number and s, m, h",
+        ),
         (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
         (
             ["plan", "--methods", "hst", "--suite", "mini", "--protocol", "tuned", "--trials", "0"],

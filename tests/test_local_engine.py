@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from petlbench.engines import local
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
+from petlbench.request import Request
 from petlbench.store import Store
 
 RequestFor = Callable[..., Request]

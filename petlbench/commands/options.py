@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from petlbench.plan import Request
+    from petlbench.request import Request
     from petlbench.spec import Spec
 
 
@@ -55,6 +55,9 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE,...",
         help="replace settings of the recipes, such as epochs=4,lr=1e-3",
     )
+    parser.add_argument(
+        "--save-weights", action="store_true", help="keep what was trained, for petlbench export and petlbench.restore"
+    )
     add_results(parser)
 
 
@@ -85,7 +88,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def request(options: argparse.Namespace) -> Request:
     """The request that the options of `add_request` make."""
     from petlbench import spec
-    from petlbench.plan import Request
+    from petlbench.request import Request
 
     return Request(
         methods=methods(options.methods, options.backbone),
@@ -104,6 +107,7 @@ def request(options: argparse.Namespace) -> Request:
         overrides=spec.fields(options.recipe) if options.recipe else {},
         device=device(options.device),
         threads=threads(options.threads),
+        save_weights=options.save_weights,
     )
 
 
