@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from petlbench.classification import Classification
     from petlbench.encoder import Encoder, Swin, ViT
     from petlbench.errors import InputError
+    from petlbench.export import restore
     from petlbench.method import Method, Paper
     from petlbench.notebook import results
     from petlbench.recipe import Recipe
@@ -50,6 +51,7 @@ _HOMES = {
     "fold": "surgery",
     "load": "zoo",
     "replace": "surgery",
+    "restore": "export",
     "results": "notebook",
     "trained": "surgery",
     "trained_state": "surgery",
@@ -73,6 +75,7 @@ __all__ = [
     "fold",
     "load",
     "replace",
+    "restore",
     "results",
     "trained",
     "trained_state",

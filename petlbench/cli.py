@@ -15,6 +15,7 @@ from petlbench.commands import (
     compare,
     cost,
     data,
+    export,
     figure,
     list_,
     logs,
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"petlbench {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     running = (run, plan, status, why, logs, merge)
-    reading = (table, compare, figure, report, cite, cost, list_, show)
+    reading = (table, compare, figure, report, cite, export, cost, list_, show)
     for command in (*running, *reading, data, bench, check, pretrain):
         command.add(commands)
     return top

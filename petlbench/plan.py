@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-
-from petlbench import backbone as backbones
 from petlbench import provenance, search, spec, zoo
 from petlbench.cost import CostJob
-from petlbench.engines import local
-from petlbench.errors import InputError
-from petlbench.framing import Interpolation, Resize
-from petlbench.method import Method
-from petlbench.recipe import Recipe
-from petlbench.record import Record
-from petlbench.run import Backbone, Budget, Job, Normalization, Protocol, Run, Search
-from petlbench.spec import Spec
+from petlbench.estimate import Basis, History
+from petlbench.glance import Glance, glances
+from petlbench.request import Cell, Request, cells
+from petlbench.run import Job, Run
 from petlbench.store import Store
-from petlbench.suite import Suite, Task
-
-Colour = tuple[float, float, float]
-"""One number for red, green and blue."""
 
 State = Literal["new", "done", "stale", "failed", "waiting"]
 """`stale`: done, but the code that made it has changed since. `waiting`: its settings are not known yet."""
 
 TRIED = ("done", "diverged")
 """How a trial may end for it to count; one that failed for another reason is tried again before settings are chosen."""
-
-NORMALIZATIONS: dict[Normalization, tuple[Colour, Colour]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Mean and deviation of pixels in [0, 1], for those who want another normalisation than the backbone's own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A comparison as it was asked for."""
-
-    methods: Sequence[Spec]
-    suite: str
-    tasks: Sequence[str] = ()
-    """Empty for all tasks of the suite."""
-    backbone: str = "mini"
-    weights: str = backbones.PRETRAINED
-    image_size: int | None = None
-    """Height and width that images are resized to, in pixels; None for the backbone's own."""
-    data_root: Path | None = None
-    results: Path = Path("results")
-    seeds: Sequence[int] = (0,)
-    protocol: Protocol = "fixed"
-    trials: int = search.TRIALS
-    """Settings that every method may try on a task, under `tuned`."""
-    normalization: Normalization = "backbone"
-    resize: Resize | None = None
-    """None for the suite's own."""
-    interpolation: Interpolation = "bicubic"
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of `Recipe` that replace the method's own."""
-    device: str = "cpu"
-    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +30,11 @@ class Planned:
     job: Job
     state: State
     seconds: float | None
-    """How long it took, or is expected to take; None where nothing like it has been measured here."""
+    """How long it took, or is expected to take; None where nothing like it has been measured."""
+    basis: Basis = "unknown"
+    """Where the time comes from."""
+    stored_bytes: int | None = None
+    """What its trained weights take on disk, where that is known."""
     waits_for: str = ""
     """Why it is waiting, in words; its job then is a stand-in with the method's default settings."""
 
@@ -91,149 +46,84 @@ def plan(request: Request, progress: Callable[[str], None] = lambda text: None) 
     trials are done, so whoever has done them plans again.
     Makes the data of a generated suite where they are missing. Raises InputError for whatever cannot be run.
     """
-    suite = zoo.suite(request.suite)()
-    tasks = [suite.task(name) for name in request.tasks] or list(suite.tasks)
-    methods = [(each, spec.make(zoo.method(each.name), each.fields, f"method {each.name}")) for each in request.methods]
-    checked = spec.make(Recipe, request.overrides, "--recipe")  # `lr=1` is `lr=1.0`, or it would be another run
-    request = dataclasses.replace(request, overrides={name: getattr(checked, name) for name in request.overrides})
-    if checked.precision == "fp16" and request.device == "cpu":
-        raise InputError("--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32")
-    backbone, normalization = _backbone(request)
-    for each, method in methods:  # before any data are made
-        backbones.require(type(method), each.name, request.backbone)
-        search.space(method, ())
-        for task in tasks if request.protocol == "paper" else ():
-            _published(method, each, request.suite, task)
-    data = _data(suite, request, tasks, progress)
-    cells = [
-        Cell(request, each, method, task, backbone, normalization, *data[task.name])
-        for task in tasks
-        for each, method in methods
-    ]
-    store = Store(request.results)
-    history = History(store.records())
+    found = cells(request, progress)
+    past = Past(request)
     if request.protocol == "tuned":
-        planned = [*_trials(cells, store, history), *_finals(cells, store, history)]
+        planned = [*_trials(found, past), *_finals(found, past)]
     else:
-        planned = [_planned(cell.job(cell.run(seed)), store, history) for seed in request.seeds for cell in cells]
+        planned = [past.planned(cell.job(cell.run(seed))) for seed in request.seeds for cell in found]
     return list({each.job.run.key: each for each in planned}.values())  # `vpt` and `vpt(tokens=10)` may be the same run
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One method on one task: what the runs of a row and a column of the table have in common."""
+class Past:
+    """What the results folder knows of the runs of a plan."""
 
-    request: Request
-    spec: Spec
-    method: Method
-    task: Task
-    backbone: Backbone
-    normalization: Normalization
-    folder: Path
-    fingerprint: str
+    def __init__(self, request: Request) -> None:
+        self.records = glances(request.results)
+        name, suite = zoo.name_of(request.suite), zoo.suite(request.suite)()
+        self.history = History(self.records.values(), Store(request.results).costs(), name, suite, request.device)
 
-    def run(self, seed: int) -> Run:
-        """The run with the method's recipe or, under `paper`, with the settings that were published for the task."""
-        method, every = self.method, 0
-        if self.request.protocol == "paper":
-            method, every = _published(method, self.spec, self.request.suite, self.task), method.evaluate_every
-        return dataclasses.replace(self._run(method, self.request.overrides, seed), evaluate_every=every)
+    def record(self, run: Run) -> Glance | None:
+        """What is known of a run, if it has a record."""
+        return self.records.get(run.place)
 
-    def trials(self) -> list[Run]:
-        """The runs of the search, equally many for every method whose grid has as many."""
-        return [self._trial(setting) for setting in search.settings(self.space, self._default, self.request.trials)]
-
-    def final(self, seed: int, trial: Run) -> Run:
-        """The run on all training images with the settings of a trial."""
-        wanted = Search(trials=self.request.trials, space=msgspec.to_builtins(self.space))
-        run = self._run(self.method, self.request.overrides, seed)
-        return dataclasses.replace(run, fields=trial.fields, recipe=trial.recipe, search=wanted)
-
-    @property
-    def space(self) -> dict[str, list[Any]]:
-        """What is searched: what a person has set is not."""
-        return search.space(self.method, [*self.spec.fields, *self.request.overrides])
-
-    def job(self, run: Run, budget: Budget | None = None) -> Job:
-        """The run with the places of what it needs on this machine."""
-        request = self.request
-        named = self.backbone.weights not in (backbones.PRETRAINED, backbones.RANDOM)
-        plugins = {zoo.name_of(n): str(Path(n).resolve()) for n in (self.spec.name, request.suite) if zoo.is_path(n)}
-        return Job(
-            run=run,
-            data=str(self.folder),
-            results=str(request.results.resolve()),
-            weights=str(Path(request.weights).resolve()) if named else None,
-            plugins=plugins,
-            device=request.device,
-            threads=request.threads,
-            budget=budget,
+    def planned(self, job: Job) -> Planned:
+        """A job with the state of its run."""
+        record = self.record(job.run)
+        good = TRIED if job.run.is_trial else ("done",)
+        if record is None:
+            return self.expected(job, "new")
+        job = dataclasses.replace(job, replaces=record.stamp)
+        if record.status not in good:
+            return self.expected(job, "failed")
+        stale = provenance.changed(record, job.plugins)
+        return Planned(
+            job=job, state="stale" if stale else "done", seconds=record.seconds.get("total"), basis="measured"
         )
 
-    def _run(self, method: Method, overrides: Mapping[str, Any], seed: int) -> Run:
-        request, name = self.request, zoo.name_of(self.spec.name)
-        # Under `tuned` the fields differ from task to task, and those that were set, were not searched.
-        label = str(Spec(name, self.spec.fields)) if request.protocol == "tuned" else spec.label(name, self.method)
-        return Run(
-            suite=zoo.name_of(request.suite),
-            task=self.task.name,
-            method=name,
-            fields=msgspec.to_builtins(dataclasses.asdict(method)),
-            recipe=_recipe(method, zoo.name_of(request.suite), self.task.name, overrides),
-            backbone=self.backbone,
-            data=self.fingerprint,
-            protocol=request.protocol,
-            normalization=self.normalization,
-            resize=request.resize or zoo.suite(request.suite).resize,
-            interpolation=request.interpolation,
-            seed=seed,
-            label=label,
-            overrides=_written(request.overrides),
+    def expected(self, job: Job, state: State, waits_for: str = "") -> Planned:
+        """A job that is still to be done, with the time it will take."""
+        estimate = self.history.estimate(job)
+        counts, _ = self.history.counts(job.run)
+        return Planned(
+            job=job,
+            state=state,
+            seconds=estimate.seconds,
+            basis=estimate.basis,
+            stored_bytes=counts.stored_bytes if counts else None,
+            waits_for=waits_for,
         )
 
-    @property
-    def _default(self) -> search.Setting:
-        recipe = self._run(self.method, self.request.overrides, search.SEED).recipe
-        return {name: getattr(self.method if name in self._own else recipe, name) for name in self.space}
 
-    @property
-    def _own(self) -> set[str]:
-        """Names of the method's fields; other names of its grid are those of the recipe."""
-        return {field.name for field in dataclasses.fields(self.method)}
-
-    def _trial(self, setting: search.Setting) -> Run:
-        own = {name: value for name, value in setting.items() if name in self._own}
-        rest = {name: value for name, value in setting.items() if name not in own}
-        method = spec.make(type(self.method), {**self.spec.fields, **own}, f"grid of {self.spec.name}")
-        run = self._run(method, {**rest, **self.request.overrides}, search.SEED)
-        return dataclasses.replace(run, train="train800", score="val200", overrides=_written(setting))
-
-
-def _trials(cells: Iterable[Cell], store: Store, history: History) -> Iterator[Planned]:
+def _trials(cells: Iterable[Cell], past: Past) -> Iterator[Planned]:
     for cell in cells:
-        for run in cell.trials():
-            yield _planned(cell.job(run), store, history)
+        for run in cell.trials:
+            yield past.planned(cell.job(run))
 
 
-def _finals(cells: Sequence[Cell], store: Store, history: History) -> Iterator[Planned]:
+def _finals(cells: Sequence[Cell], past: Past) -> Iterator[Planned]:
+    chosen = [(cell, *_chosen(cell, past)) for cell in cells]
     for seed in cells[0].request.seeds:
-        for cell in cells:
-            runs = cell.trials()
-            records = [record for run in runs if (record := store.get(run)) and record.status in TRIED]
-            chosen = search.best(records, cell.task.metric) if len(records) == len(runs) else None
-            final = cell.final(seed, chosen.run if chosen else runs[0])
-            if chosen:
-                yield _planned(cell.job(final, search.spent(records)), store, history)
+        for cell, tried, best in chosen:
+            if best:
+                yield past.planned(cell.job(cell.final(seed, best.run), search.spent(tried)))
+                continue
+            stand_in = cell.job(cell.final(seed, cell.trials[0]))
+            if left := len(cell.trials) - len(tried):
+                yield past.expected(stand_in, "waiting", f"after {left} {'trial' if left == 1 else 'trials'}")
             else:
-                left = len(runs) - len(records)
-                waits_for = f"after {left} {'trial' if left == 1 else 'trials'}" if left else "all trials diverged"
-                seconds = history.seconds(final, cell.request.device) if left else None
-                yield Planned(job=cell.job(final), state="waiting", seconds=seconds, waits_for=waits_for)
+                yield Planned(job=stand_in, state="waiting", seconds=None, waits_for="all trials diverged")
+
+
+def _chosen(cell: Cell, past: Past) -> tuple[list[Glance], Glance | None]:
+    """The trials of a cell that have run and, once all have, the best of them."""
+    tried = [record for run in cell.trials if (record := past.record(run)) and record.status in TRIED]
+    return tried, search.best(tried, cell.task.metric) if len(tried) == len(cell.trials) else None
 
 
 def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
     """The costs that a plan's table needs and that this machine has not measured yet, one per method and backbone."""
-    jobs = {}
+    jobs: dict[str, CostJob | None] = {}
     for each in planned:
         job, run = each.job, each.job.run
         if run.is_trial or each.state == "waiting":
@@ -250,105 +140,7 @@ def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
             threads=job.threads,
             precision=run.recipe.precision,
         )
-        kept = Store(Path(job.results)).get_cost(cost.path)
-        if kept is None or provenance.changed_cost(kept, plugin):
-            jobs[cost.key] = cost
-    return list(jobs.values())
-
-
-class History:
-    """How long runs took so far, to say how long others will take."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._seconds: dict[tuple[object, ...], list[float]] = {}
-        for record in records:
-            if record.status == "done":
-                for kind in self._kinds(record.run, record.device):
-                    self._seconds.setdefault(kind, []).append(record.seconds["total"] / record.run.recipe.total_epochs)
-
-    def seconds(self, run: Run, device: str) -> float | None:
-        """Expected wall time: that of the most similar runs, scaled with the epochs."""
-        for kind in self._kinds(run, device):
-            if kind in self._seconds:
-                return statistics.median(self._seconds[kind]) * run.recipe.total_epochs
-        return None
-
-    @staticmethod
-    def _kinds(run: Run, device: str) -> list[tuple[object, ...]]:
-        """From the most to the least similar."""
-        where = (run.suite, run.backbone.name, device)
-        return [(*where, run.label, run.task), (*where, run.label), where]
-
-
-def _planned(job: Job, store: Store, history: History) -> Planned:
-    record = store.get(job.run)
-    if record is None:
-        return Planned(job=job, state="new", seconds=history.seconds(job.run, job.device))
-    job = dataclasses.replace(job, replaces=record.stamp)
-    if record.status not in (TRIED if job.run.is_trial else ("done",)):
-        return Planned(job=job, state="failed", seconds=history.seconds(job.run, job.device))
-    stale = provenance.changed(record, job.plugins)
-    return Planned(job=job, state="stale" if stale else "done", seconds=record.seconds["total"])
-
-
-def _backbone(request: Request) -> tuple[Backbone, Normalization]:
-    """The backbone with the normalisation that was asked for, and its name."""
-    found = backbones.describe(request.backbone, request.weights, request.image_size)
-    if request.normalization == "backbone":
-        return found, "backbone"
-    mean, std = NORMALIZATIONS[request.normalization]
-    if (mean, std) == (found.mean, found.std):
-        return found, "backbone"
-    return dataclasses.replace(found, mean=mean, std=std), request.normalization
-
-
-def _written(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(fields.items()))
-
-
-def _published(method: Method, asked: Spec, suite: str, task: Task) -> Method:
-    """The method with the fields that were published for the task. Raises InputError if nothing was."""
-    suite, name = zoo.name_of(suite), zoo.name_of(asked.name)
-    if method.recipe(suite, task.name).source.startswith("petlbench"):
-        raise InputError(
-            f"--protocol paper: {name} has no published settings for {suite}/{task.name}; "
-            "valid: --protocol fixed, --protocol tuned"
-        )
-    published = method.published(suite, task.name)
-    if both := sorted({*published} & {*asked.fields}):
-        raise InputError(
-            f"--protocol paper: the paper sets {', '.join(both)} of {name} for {suite}/{task.name}; "
-            "leave that out, or choose --protocol fixed"
-        )
-    return spec.make(type(method), {**asked.fields, **published}, f"method {name}")
-
-
-def _recipe(method: Method, suite: str, task: str, overrides: Mapping[str, Any]) -> Recipe:
-    """The method's recipe with the overrides; fewer or more epochs stretch the warm-up and the cooldown alike."""
-    recipe = method.recipe(suite, task)
-    if "epochs" in overrides:
-        ratio = overrides["epochs"] / recipe.epochs
-        stretched = {name: round(getattr(recipe, name) * ratio) for name in ("warmup_epochs", "cooldown_epochs")}
-        recipe = dataclasses.replace(recipe, **stretched)
-    return dataclasses.replace(recipe, **overrides)
-
-
-def _data(
-    suite: Suite, request: Request, tasks: Sequence[Task], progress: Callable[[str], None]
-) -> dict[str, tuple[Path, str]]:
-    """Folder and fingerprint of every task. What has to be made first is made on all cores."""
-    root = request.data_root
-    if root is not None and not root.is_dir():
-        raise InputError(f"--data-root {root}: no such folder")
-    missing = [task for task in tasks if not suite.is_ready(task, root)]
-    for task in missing:
-        progress(f"making the images of {task.name}, once")
-    if len(missing) > 1:
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=local.context()) as pool:
-            list(pool.map(_prepare, [request.suite] * len(missing), missing))
-    folders = {task.name: suite.prepare(task, root).resolve() for task in tasks}
-    return {task.name: (folders[task.name], suite.fingerprint(task, folders[task.name], progress)) for task in tasks}
-
-
-def _prepare(suite: str, task: Task) -> None:
-    zoo.suite(suite)().prepare(task, None)
+        if cost.key not in jobs:
+            kept = Store(Path(job.results)).get_cost(cost.path)
+            jobs[cost.key] = cost if kept is None or provenance.changed_cost(kept, plugin) else None
+    return [cost for cost in jobs.values() if cost is not None]

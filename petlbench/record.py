@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class Record:
     run: Run
     status: Status
     reason: str = ""
-    """Why it failed, in one line."""
+    """Why it failed, in one line. For a run that is done: why its weights were not kept, if they were to be."""
     scores: dict[str, float] = field(default_factory=dict)
     """In percent, by metric, on the split `run.score` after the last epoch.
 
@@ -70,4 +71,9 @@ class Record:
     @property
     def stamp(self) -> str:
         """Tells two tries at one run apart."""
-        return f"{self.started} {self.status} {self.seconds.get('total')}"
+        return stamp(self.started, self.status, self.seconds)
+
+
+def stamp(started: str, status: Status, seconds: Mapping[str, float]) -> str:
+    """`Record.stamp`, for those who have not read all of a record."""
+    return f"{started} {status} {seconds.get('total')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +92,7 @@ class Run:
     overrides: str = ""
     """What was asked to differ from the method's recipe, as in "epochs=4". Not part of the identity: `recipe` is."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity: 12 hexadecimal digits of the SHA-256 over all fields but the labels."""
         identity = {name: value for name, value in msgspec.to_builtins(self).items() if name not in LABELS}
@@ -110,7 +111,12 @@ class Run:
     @property
     def path(self) -> Path:
         """Where its record lies below the results folder: a function of the run, so it is found without an index."""
-        return Path(self.suite, portable(self.method), f"{self.task}-s{self.seed}-{self.key}.json")
+        return Path(self.place)
+
+    @property
+    def place(self) -> str:
+        """`path` as text: a plan looks up ten thousand of them."""
+        return f"{self.suite}/{portable(self.method)}/{self.task}-s{self.seed}-{self.key}.json"
 
     def __str__(self) -> str:
         trial = f" trial {self.overrides}".rstrip() if self.is_trial else ""
@@ -145,6 +151,8 @@ class Job:
     """What the search for the run's settings has spent, if there was one."""
     replaces: str = ""
     """`Record.stamp` of the record that the run had when it was planned; a worker that finds another leaves it."""
+    save_weights: bool = False
+    """Whether what was trained is kept, see `petlbench.kept`."""
 
     @property
     def key(self) -> str:

@@ -9,9 +9,10 @@ import dataclasses
 import itertools
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from petlbench.errors import InputError
+from petlbench.glance import Glance
 from petlbench.method import Method
 from petlbench.recipe import Recipe
 from petlbench.record import Record
@@ -21,6 +22,9 @@ SEED = 0
 """Of the sample of the grid and of the training of every trial, for all methods."""
 TRIALS = 12
 """Default budget: settings per method and task."""
+
+Tried = TypeVar("Tried", Record, Glance)
+"""What is known of a trial that has run, whole or in part."""
 
 Setting = dict[str, Any]
 """Values by the name of a field, of the method or of the recipe."""
@@ -47,7 +51,7 @@ def settings(space: Mapping[str, Sequence[Any]], default: Setting, trials: int) 
     return [first, *others[: trials - 1]]
 
 
-def best(records: Sequence[Record], metric: str) -> Record | None:
+def best(records: Sequence[Tried], metric: str) -> Tried | None:
     """The trial with the highest score on val200 after its last epoch; None if all have diverged.
 
     Of equal ones the cheaper is taken: fewer trained weights, then fewer FLOPs, then the smaller learning rate, then
@@ -63,12 +67,12 @@ def best(records: Sequence[Record], metric: str) -> Record | None:
     return max(done, key=lambda record: (record.scores[metric], *_cheapness(record)), default=None)
 
 
-def spent(records: Sequence[Record]) -> Budget:
+def spent(records: Sequence[Tried]) -> Budget:
     """What the trials of one search took."""
     return Budget(trials=len(records), seconds=round(sum(record.seconds["total"] for record in records), 3))
 
 
-def _cheapness(record: Record) -> tuple[float, float, float]:
+def _cheapness(record: Record | Glance) -> tuple[float, float, float]:
     counts = record.counts
     assert counts is not None, "whatever is done has been counted"
     return -counts.trainable_parameters, -counts.flops, -record.run.recipe.lr

@@ -42,6 +42,15 @@ class Store:
             if path.parent.parent.name != COSTS:
                 yield _decode(path, Record)
 
+    def find(self, name: str) -> Record:
+        """The record that a person names by its path or by the key in it. Raises InputError if it is not one."""
+        key = Path(name).stem.rpartition("-")[2]
+        found = sorted(self.root.glob(f"*/*/*-{key}*.json")) if key.isalnum() else []
+        if len(found) != 1:
+            many = f"{len(found)} records have it" if found else f"there is no such record below {self.root}"
+            raise InputError(f"run {name}: {many}; write the path of a record or the key at the end of its name")
+        return _decode(found[0], Record)
+
     def get_cost(self, path: Path) -> Cost | None:
         """The cost below this path (`CostJob.path`), or None if it has not been measured."""
         return _decode(self.root / path, Cost) if (self.root / path).is_file() else None

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from petlbench import cost, lock
+from petlbench import cost, kept, lock, zoo
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
 from petlbench.engines.limits import lift
@@ -135,6 +135,8 @@ def work(job: Job, report: Report = silent, log: str = "") -> Record:
         with energy(torch.device(job.device)) as used:
             attempt.run()
         attempt.joules = used.joules
+        if job.save_weights:
+            reason = _keep(attempt)
     except DivergedError as error:
         status, reason = "diverged", str(error)
     except Exception as error:
@@ -193,6 +195,21 @@ def _is_out_of_memory(error: Exception) -> bool:
         return True
     said = str(error).lower()
     return any(words in said for words in ("allocate memory", "out of memory", "bad_alloc"))
+
+
+def _keep(attempt: Attempt) -> str:
+    """Keep what was trained; where that cannot be, the run is as good as it was, and its record says why."""
+    job, run, trial = attempt.job, attempt.job.run, attempt.trial
+    assert trial is not None, "whatever has run has a trial"
+    method, suite = (
+        zoo.method(job.plugins.get(run.method, run.method)),
+        zoo.suite(job.plugins.get(run.suite, run.suite)),
+    )
+    try:
+        kept.keep(job, method, suite, trial.encoder, trial.head, trial.found)
+    except (InputError, OSError) as error:
+        return f"its weights were not kept: {_line(error)}"
+    return ""
 
 
 def _line(error: BaseException) -> str:

@@ -17,9 +17,10 @@ from petlbench import backbone, contract, folder, spec, worker, zoo
 from petlbench.encoder import Encoder, ViT
 from petlbench.framing import Framing
 from petlbench.method import Method
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.recipe import Recipe
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.trial import Trial
 
 torch.set_num_threads(1)

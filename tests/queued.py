@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from petlbench.plan import Planned, Request, plan
+from petlbench.plan import Planned, plan
+from petlbench.request import Request
 from petlbench.store import Store
 
 RequestFor = Callable[..., Request]

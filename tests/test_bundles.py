@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from petlbench.engines import bundles
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.run import Job
 
 RequestFor = Callable[..., Request]

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from petlbench import cli, zoo
-from petlbench.plan import Request
+from petlbench.request import Request
 from petlbench.store import Store
 
 TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
 REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
-REQUEST += "normalization resize interpolation recipe results"
+REQUEST += "normalization resize interpolation recipe results save-weights"
 OPTIONS = {
     "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost engine bundle slurm detach address",
-    "plan": f"{REQUEST} jobs",
+    "plan": f"{REQUEST} jobs budget json",
     "status": "watch json results",
     "why": "results",
     "logs": "follow results",
@@ -31,6 +31,7 @@ OPTIONS = {
     "cite": "results suite tasks methods with out",
     "compare": "results suite tasks methods metric reference format mix-data",
     "figure": "results suite tasks methods metric kind x columns out mix-data",
+    "export": "out fold weights files results",
     "cost": "methods backbone weights device threads batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",
@@ -172,6 +173,15 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
         (
             ["run", "--methods", "hst", "--suite", "mini", "--engine", "ray", "--device", "cuda:1"],
             "--device cuda:1: valid: cpu, cuda",
+        ),
+        (["plan", "--methods", "hst", "--suite", "mini", "--jobs", "0"], "--jobs 0: expected at least 1"),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--budget", "20"],
+            "--budget 20: expected a number and s, m, h",
+        ),
+        (
+            ["plan", "--methods", "hst", "--suite", "mini", "--budget", "0h"],
+            "--budget 0h: expected a number and s, m, h",
         ),
         (["run", "--methods", "hst", "--suite", "mini", "--trials", "3"], "--trials 3: nothing is searched under"),
         (

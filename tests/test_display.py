@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from petlbench.display import ProgressDisplay, clock
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.run import Job
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from petlbench.engines import limits, local
 from petlbench.engines.limits import Limits
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
+from petlbench.request import Request
 from petlbench.store import Store
 
 RequestFor = Callable[..., Request]

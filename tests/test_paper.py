@@ -8,8 +8,9 @@ import pytest
 
 from petlbench import frame, spec, worker, zoo
 from petlbench.errors import InputError
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.selection import axes
 
 RequestFor = Callable[..., Request]

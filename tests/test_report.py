@@ -27,9 +27,10 @@ from petlbench import cli, provenance, repeat, report
 from petlbench.commands import options as shared
 from petlbench.commands import report as command
 from petlbench.machine import machine
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.record import Epoch, Record
 from petlbench.report import details
+from petlbench.request import Request
 from petlbench.store import Store
 
 TINY = str(Path(__file__).parent / "tiny.py")

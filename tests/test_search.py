@@ -14,9 +14,10 @@ from petlbench.encoder import Encoder, ViT
 from petlbench.errors import InputError
 from petlbench.folder import Images
 from petlbench.method import Method
-from petlbench.plan import Planned, Request, cost_jobs, plan
+from petlbench.plan import Planned, cost_jobs, plan
 from petlbench.recipe import Recipe
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.run import Budget
 from petlbench.store import Store
 from petlbench.trial import Trial

@@ -14,8 +14,9 @@ import pytest
 import tiny
 
 from petlbench import cli, overview, worker
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.store import Store
 
 RequestFor = Callable[..., Request]

@@ -15,8 +15,9 @@ from PIL import Image
 
 from petlbench import measure, worker
 from petlbench.folder import Images
-from petlbench.plan import Planned, Request, plan
+from petlbench.plan import Planned, plan
 from petlbench.record import Record
+from petlbench.request import Request
 from petlbench.store import Store
 from petlbench.trial import Trial
 

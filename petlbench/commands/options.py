@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from petlbench.engines.limits import Limits
-    from petlbench.plan import Request
+    from petlbench.request import Request
     from petlbench.spec import Spec
 
 
@@ -62,6 +62,9 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE,...",
         help="replace settings of the recipes, such as epochs=4,lr=1e-3",
     )
+    parser.add_argument(
+        "--save-weights", action="store_true", help="keep what was trained, for petlbench export and petlbench.restore"
+    )
     add_results(parser)
 
 
@@ -92,7 +95,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def request(options: argparse.Namespace) -> Request:
     """The request that the options of `add_request` make."""
     from petlbench import spec
-    from petlbench.plan import Request
+    from petlbench.request import Request
 
     here = getattr(options, "engine", "local") == "local"
     return Request(
@@ -113,6 +116,7 @@ def request(options: argparse.Namespace) -> Request:
         overrides=spec.fields(options.recipe) if options.recipe else {},
         device=device(options.device, here),
         threads=threads(options.threads, here),
+        save_weights=options.save_weights,
     )
 
 

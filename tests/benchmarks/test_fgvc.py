@@ -8,7 +8,8 @@ import tree
 
 from petlbench import spec, worker, zoo
 from petlbench.data.verify import verify
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
+from petlbench.request import Request
 
 SUITE = zoo.suite("fgvc")()
 FACTS = [  # name, classes, train, val, test

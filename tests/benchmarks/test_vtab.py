@@ -8,7 +8,8 @@ import tree
 
 from petlbench import cli, spec, worker, zoo
 from petlbench.data.verify import verify
-from petlbench.plan import Request, plan
+from petlbench.plan import plan
+from petlbench.request import Request
 
 FACTS = [
     ("cifar100", 100, 10_000), ("caltech101", 102, 6_084), ("dtd", 47, 1_880), ("flowers102", 102, 6_149),
