@@ -16,6 +16,7 @@ stands, no part of its chain is missing.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import secrets
@@ -140,9 +141,13 @@ def _take(path: Path, mine: Owner, quiet: float, watch: float) -> list[Path]:
 
 def _let_go(chain: list[Path], mine: Owner) -> None:
     """Remove the lock, unless somebody has succeeded us, who then holds it and removes it."""
-    tombstone = _named(chain[0], mine)
+    tombstone, last = _named(chain[0], mine), dataclasses.replace(mine, token=secrets.token_hex(8))
     with suppress(OSError):  # the folder is gone, or cannot be written any more
-        if _create(tombstone, b""):  # from here on, nobody can succeed us
+        try:
+            is_ours = _create(tombstone, msgspec.json.encode(last))
+        except OSError:  # a full disk still has room for a name
+            is_ours = _create(tombstone, b"")
+        if is_ours:  # from here on, nobody can succeed us
             for file in [*chain, tombstone]:
                 file.unlink(missing_ok=True)
 

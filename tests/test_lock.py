@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -192,6 +193,68 @@ def test_processes_that_take_turns_never_meet(path: Path, tmp_path: Path) -> Non
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert counter.read_text() == "160"
+
+
+TOIL = """
+import fcntl, json, random, sys, time
+from contextlib import suppress
+from pathlib import Path
+from petlbench import files, lock
+folder, turns = Path(sys.argv[1]), int(sys.argv[2])
+while turns:
+    file = folder / f"{random.randrange(4)}.json"
+    with suppress(lock.HeldError), lock.hold(lock.beside(file), lambda: None, beat=1, quiet=5, watch=2):
+        turns -= 1
+        files.sweep(file)
+        with file.with_suffix(".inside").open("w") as inside:
+            try:
+                fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process, so it never lies
+            except BlockingIOError:
+                (folder / "two have met").touch()
+            number = json.loads(file.read_bytes())["number"] if file.exists() else 0
+            files.write(file, json.dumps({"number": number + 1, "rest": "x" * 20000}).encode())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a dead holder is succeeded after a minute and a half")
+def test_holders_that_are_killed_at_any_moment_leave_whole_files_and_are_succeeded_one_at_a_time(
+    tmp_path: Path,
+) -> None:
+    kills = int(os.environ.get("PETLBENCH_KILLS", "40"))
+    moments, numbers = random.Random(0), dict[Path, int]()
+
+    def start(turns: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", TOIL, str(tmp_path), str(turns)])
+
+    def at_work() -> subprocess.Popen[bytes] | None:
+        """A process that holds a lock."""
+        for path in tmp_path.glob("*.lock*"):
+            with suppress(OSError, msgspec.MsgspecError):
+                pid = msgspec.json.decode(path.read_bytes())["pid"]
+                if found := [process for process in toiling if process.pid == pid]:
+                    return found[0]
+        return None
+
+    toiling = [start(-1) for _ in range(4)]
+    for _ in range(kills):
+        time.sleep(moments.uniform(0, 0.02))
+        assert wait_until(lambda: at_work() is not None)
+        victim = at_work() or toiling[0]
+        victim.kill()
+        victim.wait()
+        toiling[toiling.index(victim)] = start(-1)
+        for file in tmp_path.glob("?.json"):
+            now = msgspec.json.decode(file.read_bytes())["number"]  # whole, at any moment
+            assert now >= numbers.get(file, 0), "what was written is gone"
+            numbers[file] = now
+    for process in toiling:
+        process.kill()
+        process.wait()
+    assert start(60).wait() == 0
+    assert not (tmp_path / "two have met").exists()
+    left = {path.name for path in tmp_path.iterdir()} - {f"{number}.inside" for number in range(4)}
+    assert left == {f"{number}.json" for number in range(4)}
 
 
 @pytest.fixture
