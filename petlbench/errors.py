@@ -11,6 +11,10 @@ class InputError(ValueError):
     it without a traceback and exits with code 2.
     """
 
+    def __init__(self, message: str = "") -> None:
+        """Line breaks become blanks: what a message quotes may hold some."""
+        super().__init__(" ".join(message.splitlines()))
+
 
 class Ended(BaseException):
     """This process has been asked to end (SIGTERM): a time limit, Ctrl-C, or a scheduler that wants its machine back.

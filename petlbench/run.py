@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from petlbench.errors import InputError
 from petlbench.framing import Framing, Interpolation, Resize
 from petlbench.recipe import Recipe
 
@@ -115,8 +117,14 @@ class Run:
 
     @property
     def place(self) -> str:
-        """`path` as text: a plan looks up ten thousand of them."""
-        return f"{self.suite}/{portable(self.method)}/{self.task}-s{self.seed}-{self.key}.json"
+        """`path` as text: a plan looks up ten thousand of them.
+
+        Raises InputError for a run, as a stranger's record may hold one, whose names would lead out of the folder.
+        """
+        suite, method = self.suite, portable(self.method)
+        if not LEADS_OUT.isdisjoint((suite, method)) or SEPARATORS.search(f"{suite}{method}{self.task}"):
+            raise InputError(f"run of {method!r} on {suite!r}, task {self.task!r}: these are no names but paths")
+        return f"{suite}/{method}/{self.task}-s{self.seed}-{self.key}.json"
 
     def __str__(self) -> str:
         trial = f" trial {self.overrides}".rstrip() if self.is_trial else ""
@@ -124,6 +132,9 @@ class Run:
 
 
 LABELS = ("label", "overrides")
+
+LEADS_OUT = frozenset(("", ".", ".."))
+SEPARATORS = re.compile(r"[/\\\0]")
 
 
 def portable(name: str) -> str:

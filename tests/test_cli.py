@@ -43,6 +43,7 @@ OPTIONS = {
     "data suite": "out",
     "bench": "",
     "bench data": "images source size workers repeats",
+    "bench overhead": "backbone device batch-size steps epochs turns",
     "check": "",
     "pretrain": "objective backbone teacher images batch-size lr seed threads out precision resume",
 }
