@@ -48,7 +48,7 @@ SCALES = tuple(range(480, 801, 32))
 class COCO(DenseSuite):
     """Reads COCO 2017 as it is distributed, trains on train2017 and scores on val2017."""
 
-    paper = Paper(
+    paper: ClassVar[Paper | None] = Paper(
         title="Microsoft COCO: Common Objects in Context",
         authors="Tsung-Yi Lin and Michael Maire and Serge Belongie and Lubomir Bourdev and Ross Girshick and "
         "James Hays and Pietro Perona and Deva Ramanan and C. Lawrence Zitnick and Piotr Doll{\\'a}r",
@@ -109,7 +109,7 @@ class COCO(DenseSuite):
 
         return Sizes()
 
-    def head(self, encoder: Encoder, task: DenseTask) -> MaskRCNN:
+    def head(self, encoder: Encoder, task: Any) -> MaskRCNN:
         from petlbench.dense.cascade import CascadeMaskRCNN
         from petlbench.dense.mask_rcnn import MaskRCNN
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import math
 import random
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Attempt:
         self.code = provenance.of_job(job)
         self.trial: Trial | None = None
         self.scores: dict[str, float] = {}
+        self.per_class: dict[str, dict[str, float]] = {}
         self.digests: dict[str, str] = {}
         self.counts: measure.Counts | None = None
         self.joules: float | None = None
@@ -51,19 +53,21 @@ class Attempt:
         _seed(run.seed)
         with self._timed("build"):
             weights = job.weights or run.backbone.weights
-            vit = backbones.build(run.backbone.name, weights, image_size=size, drop_path=run.recipe.drop_path)
+            drop = run.recipe.drop_path
+            vit = backbones.build(run.backbone.name, weights, image_size=size, drop_path=drop, any_size=suite.any_size)
             encoder = method.attach(vit)
             head = suite.head(encoder, task)
         with self._timed("data"):
             train = suite.data(task, run.train, folder, run.framing)
             self.trial = trial = suite.trial(encoder, head, task, train, run, device=job.device, report=self.report)
+            trial.keep_in(Path(job.results, "checkpoints", f"{run.key}-{_mark(self.code)}"))
             trial.watch = watch = _Watch(job, suite, trial) if run.evaluate_every else None
         with self._timed("fit"):
             method.fit(trial)
         with self._timed("score"):  # the first and, but for `paper`, only time that anything reads the test split
             test = suite.data(task, run.score, folder, run.framing)
             outputs, labels = trial.outputs(test)
-            self.scores = dict(suite.score(outputs, labels))
+            self.scores, self.per_class = _parted(suite.score(outputs, labels))
         if watch:
             self.scores[f"{task.metric}_best_test_epoch"] = max(watch.best, self.scores[task.metric])
             self.seconds["fit"] -= watch.seconds
@@ -71,6 +75,7 @@ class Attempt:
         self.digests = {run.train: train.digest(), run.score: test.digest()}
         if not run.is_trial:  # the fingerprint is over the two splits of a final run
             _check(run, self.digests, folder)
+        trial.forget()
         with self._timed("count"):
             self.counts = suite.count(trial.encoder.cpu().eval(), trial.head.cpu().eval(), run.backbone)
 
@@ -82,6 +87,7 @@ class Attempt:
             status=status,
             reason=reason,
             scores=self.scores if status == "done" else {},
+            per_class=self.per_class if status == "done" else {},
             digests=self.digests,
             budget=self.job.budget,
             counts=self.counts,
@@ -125,6 +131,24 @@ class _Watch:
             outputs, labels = self.trial.outputs(self.test)
             self.best = max(self.best, dict(self.suite.score(outputs, labels))[self.task.metric])
             self.seconds += time.perf_counter() - started
+
+
+def _parted(scores: Iterable[tuple[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The scores, and apart those of single classes, which are called METRIC/CLASS."""
+    whole: dict[str, float] = {}
+    parts: dict[str, dict[str, float]] = {}
+    for name, value in scores:
+        metric, slash, label = name.partition("/")
+        if slash:
+            parts.setdefault(metric, {})[label] = value
+        else:
+            whole[name] = value
+    return whole, parts
+
+
+def _mark(code: dict[str, str]) -> str:
+    """Tells checkpoints of different code apart: none goes on from what another began."""
+    return hashlib.sha256("".join(f"{name}{code[name]}" for name in sorted(code)).encode()).hexdigest()[:8]
 
 
 def _seed(seed: int) -> None:

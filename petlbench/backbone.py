@@ -63,8 +63,15 @@ def describe(name: str, weights: str = PRETRAINED, image_size: int | None = None
     return Backbone(name=name, weights=weights, sha256=digest, image_size=size, mean=mean, std=std)
 
 
-def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, drop_path: float = 0.0) -> ViT | Swin:
-    """Build a frozen backbone.
+def build(
+    name: str,
+    weights: str = RANDOM,
+    *,
+    image_size: int | None = None,
+    drop_path: float = 0.0,
+    any_size: bool = False,
+) -> ViT | Swin:
+    """Build a frozen backbone; with `any_size` it takes images of any height and width that its patches divide.
 
     `weights` is "pretrained", "random" or the path of a .safetensors, .pth/.bin (a state dict, also below "model" or
     "state_dict") or .npz file (Google's). Layouts that timm can convert are converted (OpenAI CLIP, MAE, DeiT, Google),
@@ -76,6 +83,8 @@ def build(name: str, weights: str = RANDOM, *, image_size: int | None = None, dr
     name, settings = _settings(name)
     size = image_size or _preprocessing(name)[0]
     options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path, **settings}
+    if any_size:  # position embeddings are then resized to each image, and masks of windows made for it
+        options |= {"strict_img_size": False} if kind(name) == "Swin" else {"dynamic_img_size": True}
     model: VisionTransformer | SwinTransformer
     if name == "mini":
         model = VisionTransformer(**{**MINI, "img_size": size, **options})

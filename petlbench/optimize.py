@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -19,9 +20,11 @@ def optimizer_for(encoder: nn.Module, head: nn.Module, recipe: Recipe) -> torch.
         raise InputError(f"--recipe layer_decay={recipe.layer_decay}: for plain ViTs only, this backbone has stages")
     depth = 1 + max((int(found[1]) for name, _ in named if (found := BLOCK.search(name))), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    heads = {id(weight) for weight in head.parameters()}
     for name, weight in named:
         if weight.requires_grad:
-            scale = recipe.layer_decay ** (depth + 1 - _layer(name, depth))
+            is_head = id(weight) in heads  # the blocks that a neck may have are none of the backbone's
+            scale = recipe.head_lr if is_head else recipe.layer_decay ** (depth + 1 - _layer(name, depth))
             spared = not recipe.decay_all and (weight.ndim <= 1 or name.endswith(".bias"))
             groups.setdefault((scale, 0.0 if spared else recipe.weight_decay), []).append(weight)
     options = [
@@ -54,6 +57,37 @@ class Schedule:
         """Set the rates for an epoch, of which a share in [0, 1) has passed."""
         time = epoch + (passed if self.recipe.schedule_per == "step" else 0.0) - self.recipe.schedule_lag
         self.cosine.step(max(0.0, time))  # type: ignore[arg-type]  # its formula takes any real number
+
+
+class StepSchedule:
+    """A learning rate that falls over so many steps by a power or at milestones, behind a linear warm-up.
+
+    As in mmsegmentation and mmdetection: the warm-up overlays the start of the decay. With `cosine`, half a cosine.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> None:
+        warmup = recipe.warmup_steps
+        if warmup >= steps:
+            raise InputError(f"--recipe warmup_steps={warmup}: leaves nothing of {steps} steps")
+        self.optimizer, self.recipe, self.steps = optimizer, recipe, steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        recipe, share = self.recipe, step / self.steps
+        if recipe.decay == "steps":
+            rate = recipe.lr * 0.1 ** sum(share >= milestone for milestone in recipe.milestones)
+        elif recipe.decay == "poly":
+            rate = recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 - share) ** recipe.power
+        else:
+            rate = recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * share)) / 2
+        if step < recipe.warmup_steps:
+            rate = min(rate, recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * (step + 1) / recipe.warmup_steps)
+        return rate
+
+    def set(self, step: int) -> None:
+        """Set the rates for a step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step) * group["lr_scale"]
 
 
 BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")

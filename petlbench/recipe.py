@@ -1,7 +1,7 @@
 """How to train: every setting of one training run, each with its unit and where the values come from."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from petlbench.errors import InputError
 
@@ -85,6 +85,26 @@ class Recipe:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of forward and backward; below fp32 through autocast (fp16 with a gradient scaler, on CUDA only)."""
 
+    steps: int | None = None
+    """Optimiser steps, in place of `epochs`: how the field measures training on COCO and ADE20K. Dense suites only, as
+    all that follows."""
+    decay: Literal["cosine", "poly", "steps"] = "cosine"
+    """How the learning rate falls: as a cosine over the epochs; or over the steps, as (1 - share passed) ** `power`, or
+    to a tenth at each of `milestones`."""
+    power: float = 1.0
+    """Exponent of `poly`."""
+    milestones: tuple[float, ...] = ()
+    """Shares of the training at which `steps` lowers the learning rate."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from `warmup_lr`, under `poly` and `steps`."""
+    head_lr: float = 1.0
+    """Factor on the learning rate of neck and head."""
+    checkpointing: bool = False
+    """Whether blocks of the backbone are computed again in the backward pass, to save memory; the gradient is equal."""
+    evaluate_steps: int = 0
+    """Steps between evaluations of the images to score on, whose best is recorded as METRIC_best beside the last; 0 is
+    the end only."""
+
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             self._require(name, getattr(self, name) >= 1, "must be at least 1")
@@ -92,6 +112,11 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("flip", "erasing", "mix_probability", "mix_switch", "label_smoothing"):
             self._require(name, 0 <= getattr(self, name) <= 1, "must lie in 0..1")
+        self._require("steps", self.steps is None or self.steps >= 1, "must be at least 1")
+        for name in ("warmup_steps", "evaluate_steps"):
+            self._require(name, getattr(self, name) >= 0, "must not be negative")
+        self._require("head_lr", self.head_lr > 0, "must be above 0")
+        self._require("milestones", all(0 < share < 1 for share in self.milestones), "must lie between 0 and 1")
         odd = self.mixes and self.batch_size % 2 == 1
         self._require("batch_size", not odd, "mixup and cutmix pair the images of a batch, make it even")
         self._require("drop_path", 0 <= self.drop_path < 1, "must be at least 0 and below 1")
@@ -99,6 +124,11 @@ class Recipe:
         if self.crop_scale is not None:
             self._require("crop_scale", 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1, "is no range within 0..1")
         self._require("crop_ratio", 0 < self.crop_ratio[0] <= self.crop_ratio[1], "is no range of positive numbers")
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it sets anything that only dense suites know."""
+        return any(getattr(self, name) != default for name, default in LATER.items())
 
     @property
     def total_epochs(self) -> int:
@@ -119,6 +149,19 @@ class Recipe:
         if not holds:
             raise InputError(f"--recipe {name}={getattr(self, name)}: {rule}")
 
+
+LATER: dict[str, Any] = {
+    "steps": None,
+    "decay": "cosine",
+    "power": 1.0,
+    "milestones": (),
+    "warmup_steps": 0,
+    "head_lr": 1.0,
+    "checkpointing": False,
+    "evaluate_steps": 0,
+}
+"""Fields that came after the first records, with the value at which all is as before. A run's identity leaves them out
+there, so that older records keep theirs. Never change a value here; fields that come later are added."""
 
 MINI = Recipe(
     source="petlbench: a few learning rates tried on train800 -> val200 of digits and count, see docs/mini.md",

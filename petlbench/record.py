@@ -26,6 +26,14 @@ class Epoch:
     lr: float
     """Learning rate of the first group in this epoch."""
     seconds: float
+    step: int | None = None
+    """Last step of the row, where training is measured in steps; None for an epoch."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Parts that the loss is the sum of, where there are several."""
+    images_per_second: float | None = None
+    """How fast it trained, reading included, on a machine that may have had other work; None for an epoch."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """What an evaluation at the last step found, where one was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,8 @@ class Record:
 
     Under the protocol `paper` also METRIC_best_test_epoch: the best that the test split has shown in any epoch.
     """
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Scores of single classes in percent, by metric and class, where a suite gives them."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the labels and pixels of every split that was read."""
     budget: Budget | None = None

@@ -161,7 +161,7 @@ class Cell:
             task=self.task.name,
             method=name,
             fields=msgspec.to_builtins(dataclasses.asdict(method)),
-            recipe=_recipe(method, zoo.name_of(request.suite), self.task.name, overrides),
+            recipe=_recipe(method, zoo.suite(request.suite)(), zoo.name_of(request.suite), self.task, overrides),
             backbone=self.backbone,
             data=self.fingerprint,
             protocol=request.protocol,
@@ -223,9 +223,14 @@ def _published(method: Method, asked: Spec, suite: str, task: Task) -> Method:
     return spec.make(type(method), {**asked.fields, **published}, f"method {name}")
 
 
-def _recipe(method: Method, suite: str, task: str, overrides: Mapping[str, Any]) -> Recipe:
-    """The method's recipe with the overrides; fewer or more epochs stretch the warm-up and the cooldown alike."""
-    recipe = method.recipe(suite, task)
+def _recipe(method: Method, suite: Suite, name: str, task: Task, overrides: Mapping[str, Any]) -> Recipe:
+    """The method's recipe with the overrides; fewer or more epochs or steps stretch warm-up and cooldown alike."""
+    recipe = suite.recipe(method, name, task)
+    if overrides.get("steps") and recipe.steps:
+        shorter = round(recipe.warmup_steps * overrides["steps"] / recipe.steps)
+        recipe = dataclasses.replace(recipe, warmup_steps=shorter)
+    if "epochs" in overrides and recipe.steps:  # its warm-up is a share of what it was
+        recipe = dataclasses.replace(recipe, steps=None, warmup_steps=0)
     if "epochs" in overrides:
         ratio = overrides["epochs"] / recipe.epochs
         stretched = {name: round(getattr(recipe, name) * ratio) for name in ("warmup_epochs", "cooldown_epochs")}

@@ -13,7 +13,7 @@ import msgspec
 
 from petlbench.errors import InputError
 from petlbench.framing import Framing, Interpolation, Resize
-from petlbench.recipe import Recipe
+from petlbench.recipe import LATER, Recipe
 
 Protocol = Literal["fixed", "tuned", "paper"]
 """How hyper-parameters were chosen and what is scored.
@@ -96,8 +96,15 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Identity: 12 hexadecimal digits of the SHA-256 over all fields but the labels."""
+        """Identity: 12 hexadecimal digits of the SHA-256 over all fields but the labels, and but those of the recipe
+        that came later and say nothing new."""
         identity = {name: value for name, value in msgspec.to_builtins(self).items() if name not in LABELS}
+        as_before = msgspec.to_builtins(LATER)
+        identity["recipe"] = {
+            name: value
+            for name, value in identity["recipe"].items()
+            if name not in as_before or value != as_before[name]
+        }
         return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:12]
 
     @property

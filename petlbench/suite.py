@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from petlbench.folder import Images
     from petlbench.framing import Framing
     from petlbench.measure import Counts
-    from petlbench.method import Paper
+    from petlbench.method import Method, Paper
+    from petlbench.recipe import Recipe
     from petlbench.run import Backbone, Run
     from petlbench.trial import Report, Trial
 
@@ -56,6 +57,8 @@ class Suite(ABC):
     tasks: ClassVar[tuple[Task, ...]] = ()
     resize: ClassVar[Resize] = "squash"
     """How its images become square, unless another way is asked for."""
+    any_size: ClassVar[bool] = False
+    """Whether its images differ in size and shape, so that a backbone must take any; else all are resized alike."""
     source: ClassVar[str] = ""
     """What to fetch, from where, and where to put it: the end of the message that says data are missing."""
 
@@ -104,6 +107,11 @@ class Suite(ABC):
         from petlbench.trial import Trial
 
         return Trial(encoder, head, self, run.recipe, train, run.backbone, seed=run.seed, device=device, report=report)
+
+    def recipe(self, method: Method, name: str, task: Task) -> Recipe:
+        """How a method is trained on a task of this suite, which is called `name`. A suite whose field trains all
+        methods alike has standards of its own for those that publish nothing."""
+        return method.recipe(name, task.name)
 
     def count(self, encoder: Encoder, head: nn.Module, backbone: Backbone) -> Counts:
         """What the trained networks cost for one image of the size that they were trained on."""

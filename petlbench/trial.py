@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy, deepcopy
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +20,7 @@ from petlbench.encoder import Encoder
 from petlbench.errors import InputError
 from petlbench.folder import Images
 from petlbench.optimize import Schedule, optimizer_for
-from petlbench.recipe import Recipe
+from petlbench.recipe import LATER, Recipe
 from petlbench.record import Epoch
 from petlbench.run import Backbone
 from petlbench.suite import Suite
@@ -90,6 +91,9 @@ class Trial:
         networks or this device cannot follow.
         """
         recipe = recipe or self.recipe
+        if recipe.is_dense:
+            names = ", ".join(name for name, value in LATER.items() if getattr(recipe, name) != value)
+            raise InputError(f"--recipe {names}: for dense suites only")
         optimizer = optimizer_for(self.encoder, self.head, recipe)
         schedule = Schedule(optimizer, recipe)
         scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=recipe.precision == "fp16")
@@ -116,6 +120,12 @@ class Trial:
             self._report(epoch=epoch + 1, epochs=recipe.total_epochs, loss=mean)
             if self.watch is not None:
                 self.watch()
+
+    def keep_in(self, folder: Path) -> None:
+        """Be told where checkpoints may be kept. This trial keeps none: it is done within minutes."""
+
+    def forget(self) -> None:
+        """Delete what was kept: all is scored."""
 
     def batches(self, recipe: Recipe | None = None) -> Iterator[Batch]:
         """One epoch of shuffled training batches; an incomplete last one is dropped."""

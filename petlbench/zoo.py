@@ -61,7 +61,10 @@ def method(name: str) -> type[Method]:
 
 
 def suite(name: str) -> type[Suite]:
-    """The class of a suite by its name, or by the path of a file that defines one. Raises InputError as `method`."""
+    """The class of a suite by its name, or by the path of a file that defines one. Raises InputError as `method`.
+
+    A hyphen stands for an underscore: mini-coco is mini_coco.py.
+    """
     from petlbench.suite import Suite
 
     return _class(Suite, "suite", name, BENCHMARKS)
@@ -76,7 +79,7 @@ def summary(package: str, name: str) -> str:
 def name_of(name: str) -> str:
     """The name under which results are kept: for a path, the name of the file, with its variant if it has one."""
     file, variant = split(name)
-    return Path(file).stem + (variant and f":{variant}") if is_path(name) else name
+    return Path(file).stem + (variant and f":{variant}") if is_path(name) else _written(name)
 
 
 def is_path(name: str) -> bool:
@@ -87,7 +90,7 @@ def is_path(name: str) -> bool:
 
 def is_known(package: str, name: str) -> bool:
     """Whether a name, with its variant or without, belongs to a file of the zoo."""
-    return split(name)[0] in _names(package)
+    return _written(split(name)[0]) in _names(package)
 
 
 def split(name: str) -> tuple[str, str]:
@@ -145,10 +148,16 @@ def _class(kind: type[Plugin], word: str, name: str, package: str) -> type[Plugi
     return found[0]
 
 
+def _written(name: str) -> str:
+    """A name as its file has it: a hyphen stands for an underscore."""
+    return name.replace("-", "_")
+
+
 @cache
 def _module(word: str, name: str, package: str) -> ModuleType:
     if is_path(name):
         return _file(word, name)
+    name = _written(name)
     if name not in _names(package):
         raise unknown(word, name, _names(package))
     for entry in _offered(package):

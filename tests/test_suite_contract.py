@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from petlbench import contract, zoo
+from petlbench.dense.suite import DenseSuite
 from petlbench.errors import InputError
 from petlbench.suite import Suite
 
@@ -17,7 +18,8 @@ def suite(request: pytest.FixtureRequest) -> Suite:
 
 
 def test_tasks_are_facts_that_fit_together(suite: Suite) -> None:
-    names = [name for task in suite.tasks for name in {task.name, *task.folders}]
+    is_shared = isinstance(suite, DenseSuite)  # its tasks are heads on the same data
+    names = [name for task in suite.tasks for name in {task.name, *(() if is_shared else task.folders)}]
     assert [name for name, count in Counter(names).items() if count > 1] == []
     for task in suite.tasks:
         assert task.name.isidentifier()
@@ -34,6 +36,8 @@ def test_tasks_of_a_group_stand_together(suite: Suite) -> None:
 
 
 def test_a_head_scores_what_an_encoder_says(suite: Suite) -> None:
+    if isinstance(suite, DenseSuite):
+        pytest.skip("its heads read maps")
     encoder = contract.tiny_vit()
     for task in suite.tasks[:3]:
         outputs = suite.head(encoder, task)(encoder(torch.randn(6, 3, 32, 32)))
@@ -43,6 +47,38 @@ def test_a_head_scores_what_an_encoder_says(suite: Suite) -> None:
         assert 0 <= scores[task.metric] <= 100
         perfect = torch.nn.functional.one_hot(targets, task.classes).float()
         assert dict(suite.score(perfect, targets))[task.metric] == 100
+
+
+def test_a_dense_head_learns_from_maps_and_answers_for_each_image(suite: Suite) -> None:
+    if not isinstance(suite, DenseSuite):
+        pytest.skip("its heads read a vector")
+    encoder = contract.tiny_vit(dynamic_img_size=True)
+    images, sizes = torch.randn(2, 3, 64, 96), [(64, 96), (64, 90)]
+    mask = torch.zeros(1, 64, 96, dtype=torch.uint8)
+    mask[:, 8:40, 10:50] = 1
+    targets = [
+        {
+            "map": torch.randint(0, 2, (64, 96)),
+            "boxes": torch.tensor([[10.0, 8.0, 50.0, 40.0]]),
+            "labels": torch.tensor([1]),
+            "masks": mask,
+            "size": size,
+        }
+        for size in sizes
+    ]
+    for name in {task.head for task in suite.tasks}:
+        task = next(task for task in suite.tasks if task.head == name)
+        head = suite.head(encoder, task)
+        maps = encoder.pyramid(images)
+        losses = head.losses(maps, images, targets)
+        assert losses
+        total = suite.loss(losses, targets)
+        assert total.shape == ()
+        assert total.isfinite()
+        total.backward()
+        assert any(weight.grad is not None and weight.grad.any() for weight in head.parameters())
+        with torch.no_grad():
+            assert len(head.eval().predict(maps, images, sizes)) == 2
 
 
 def test_missing_data_are_one_line_that_says_where_to_put_them(suite: Suite, tmp_path: Path) -> None:

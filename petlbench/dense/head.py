@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from petlbench.encoder import Encoder
+
 Target = dict[str, Any]
 """The truth about one image, under torchvision's names."""
 
@@ -23,3 +25,18 @@ class DenseHead(nn.Module, ABC):
     @abstractmethod
     def predict(self, maps: list[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """An answer per image, in the coordinates of the padded images; `sizes` are without the padding."""
+
+
+class Maps(Encoder):
+    """An encoder that is asked for its maps: what an encoder says, in the place where others give a vector."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width, self.channels, self.strides = encoder.width, encoder.channels, encoder.strides
+
+    def forward(self, images: Tensor) -> Any:
+        return self.encoder.pyramid(images)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        return self.encoder.pyramid(images)
