@@ -49,7 +49,7 @@ def merge(theirs: Path, ours: Path, prefer: Prefer | None = None) -> Outcome:
         raise InputError(f"{theirs}: is --results itself")
     outcome = Outcome()
     for path in _files(theirs, "*/*/*.json"):
-        if path.parts[0] != PLANS:
+        if path.parts[0] not in (PLANS, "weights", "submitted", "logs"):
             _one(theirs, ours, path, prefer, outcome)
     for path in _files(theirs, f"{PLANS}/*.json"):
         _plan(theirs, ours, path, outcome)

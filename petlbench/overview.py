@@ -15,7 +15,7 @@ import msgspec
 from petlbench import agenda, lock, provenance
 from petlbench.errors import InputError
 
-NO_RECORDS = ("cost", agenda.PLANS, "logs")
+NO_RECORDS = ("cost", agenda.PLANS, "logs", "weights", "submitted")
 """Folders of a store that hold no records."""
 
 

@@ -219,7 +219,7 @@ while turns:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a dead holder is succeeded after a minute and a half")
 def test_holders_that_are_killed_at_any_moment_leave_whole_files_and_are_succeeded_one_at_a_time(
-    tmp_path: Path,
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     kills = int(os.environ.get("PETLBENCH_KILLS", "40"))
     moments, numbers = random.Random(0), dict[Path, int]()
@@ -237,9 +237,10 @@ def test_holders_that_are_killed_at_any_moment_leave_whole_files_and_are_succeed
         return None
 
     toiling = [start(-1) for _ in range(4)]
+    request.addfinalizer(lambda: [process.kill() or process.wait() for process in toiling])
     for _ in range(kills):
         time.sleep(moments.uniform(0, 0.02))
-        assert wait_until(lambda: at_work() is not None)
+        assert wait_until(lambda: at_work() is not None, seconds=300)
         victim = at_work() or toiling[0]
         victim.kill()
         victim.wait()
