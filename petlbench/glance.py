@@ -33,6 +33,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     digests: dict[str, str] = {}
     counts: Counts | None = None
     seconds: dict[str, float] = {}
+    peak_memory_bytes: int | None = None
     machine: Where
     threads: int
     device: str

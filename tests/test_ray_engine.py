@@ -70,7 +70,7 @@ def test_a_lost_worker_and_a_lost_node_cost_the_run_in_hand_and_the_same_command
     def kill(victim: Callable[[int], int]) -> Callable[[], None]:
         def act() -> None:
             try:
-                wait_until(lambda: len(bench.begun()) == 2, "there is no run in hand on each node", 200)
+                wait_until(lambda: len(bench.begun()) == 2, "there is no run in hand on each node")
                 process = next(each for each in bench.begun() if raylet(each) == second)
                 os.kill(victim(process), signal.SIGKILL)
                 wait_until(lambda: not lives(process), "the run has outlived those who have started it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from petlbench.glance import Glance
 from petlbench.record import Record
 from petlbench.run import Job, Run
 
@@ -48,7 +49,7 @@ def minutes(bundles: Iterable[Sequence[Job]], expected: Mapping[str, float | Non
 class Memory:
     """The memory that runs took so far, to say what others will take."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record | Glance]) -> None:
         self._peaks: dict[tuple[str, ...], int] = {}
         for record in records:
             # On a GPU the record holds the memory of the GPU.

@@ -24,8 +24,8 @@ from petlbench.engines.follow import Follower
 from petlbench.engines.limits import NONE, Limits
 from petlbench.engines.local import Display
 from petlbench.errors import InputError
+from petlbench.glance import glances
 from petlbench.run import Job
-from petlbench.store import Store
 
 OURS = ("array", "chdir", "error", "input", "job-name", "open-mode", "output", "parsable", "test-only", "wait", "wrap")
 """Settings of sbatch that this engine makes itself."""
@@ -102,7 +102,7 @@ class Slurm:
         """Settings of sbatch: what was asked for, and what the estimates say about the rest."""
         first, asked = together[0][0], self.settings
         minutes = bundles.minutes(together, self.expected)
-        memory = bundles.Memory(Store(self.results).records()).mebibytes(job for jobs in together for job in jobs)
+        memory = bundles.Memory(glances(self.results).values()).mebibytes(job for jobs in together for job in jobs)
         yield from asked.items()
         if "requeue" not in asked and "no-requeue" not in asked:
             yield "requeue", ""  # started again, an element goes on where it was
