@@ -60,7 +60,10 @@ class Attempt:
         with self._timed("data"):
             train = suite.data(task, run.train, folder, run.framing)
             self.trial = trial = suite.trial(encoder, head, task, train, run, device=job.device, report=self.report)
-            trial.keep_in(Path(job.results, "checkpoints", f"{run.key}-{_mark(self.code)}"))
+            trial.keep_in(
+                Path(job.results, "checkpoints", f"{run.key}-{_mark(self.code)}"),
+                None if run.is_trial else Path(job.results, "pictures", run.path.with_suffix("")),
+            )
             trial.watch = watch = _Watch(job, suite, trial) if run.evaluate_every else None
         with self._timed("fit"):
             method.fit(trial)

@@ -121,8 +121,9 @@ class Trial:
             if self.watch is not None:
                 self.watch()
 
-    def keep_in(self, folder: Path) -> None:
-        """Be told where checkpoints may be kept. This trial keeps none: it is done within minutes."""
+    def keep_in(self, checkpoints: Path, pictures: Path | None = None) -> None:
+        """Be told where checkpoints may be kept, and pictures of answers. This trial has neither: it is done within
+        minutes, and its answers are labels."""
 
     def forget(self) -> None:
         """Delete what was kept: all is scored."""

@@ -40,6 +40,7 @@ OPTIONS = {
     "data verify": "data-root tasks",
     "data prepare": "from data-root tasks format tfds-dir",
     "data show": "data-root split images out",
+    "data make": "out",
     "data suite": "out",
     "bench": "",
     "bench data": "images source size workers repeats",

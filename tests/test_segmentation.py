@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from petlbench import backbone, zoo
-from petlbench.dense import ade20k, images, segmentation
+from petlbench.dense import ade20k, draw, images, segmentation
 from petlbench.dense.segmentation import MeanIoU
 from petlbench.dense.segmenters import SemanticFPN, UPerNet, entropy
 from petlbench.drawing import annotated
@@ -235,3 +235,16 @@ def test_other_colours_leave_size_and_mode() -> None:
     made = [segmentation.recoloured(picture, np.random.default_rng(seed)) for seed in range(8)]
     assert {(each.size, each.mode) for each in made} == {((9, 8), "RGB")}
     assert len({each.tobytes() for each in made}) > 4
+
+
+def test_an_overlay_shows_image_truth_and_answer_with_the_classes_that_occur() -> None:
+    truth = torch.zeros(20, 30, dtype=torch.int64)
+    truth[:5] = 255
+    picture = Image.new("RGB", (30, 20), (10, 20, 30))
+    page = draw.overlay(picture, truth, torch.ones_like(truth), ("sky", "road", "grass"))
+    assert page.width == 3 * 30 * 13 + 16  # enlarged to about 384 pixels
+    pixels = np.asarray(page)
+    tint = [tuple(pixels[10 * 13, place * (30 * 13 + 8) + 5].tolist()) for place in range(3)]
+    assert tint[0] == (10, 20, 30)
+    assert len(set(tint)) == 3
+    assert tuple(pixels[2, 30 * 13 + 8 + 5].tolist()) == (10, 20, 30), "what is ignored is not tinted"

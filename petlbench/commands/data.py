@@ -11,6 +11,7 @@ from petlbench.commands import options as shared
 if TYPE_CHECKING:
     from petlbench.classification import Classification
     from petlbench.commands import Commands
+    from petlbench.dense.suite import DenseSuite
     from petlbench.suite import Task
 
 EPILOG = """examples:
@@ -18,6 +19,7 @@ EPILOG = """examples:
   petlbench data verify vtab --data-root DATA --tasks cifar100,dtd
   petlbench data prepare vtab --from tfds --data-root DATA
   petlbench data show vtab dtd --data-root DATA --out dtd.png
+  petlbench data make mini-coco --out DATA/mini-coco
   petlbench data suite DATA/my_photos && petlbench run --methods lora --suite ./my_photos.py --data-root DATA
 """
 
@@ -62,6 +64,11 @@ def add(commands: Commands) -> None:
     each.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, .png or .jpg")
     each.set_defaults(do=do_show)
 
+    each = actions.add_parser("make", help="write a data set that petlbench draws, in the layout of a real one")
+    each.add_argument("name", metavar="NAME", help="mini-coco (as COCO 2017) or mini-ade20k (as ADEChallengeData2016)")
+    each.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, not there yet")
+    each.set_defaults(do=do_make)
+
     each = actions.add_parser("suite", help="write a suite file for a folder of your own with train/ and test/")
     each.add_argument(
         "folder", type=Path, metavar="DIR", help="train/CLASS/..., test/CLASS/... and perhaps val/CLASS/..."
@@ -91,7 +98,7 @@ def do_list(options: argparse.Namespace) -> int:
     if root is not None:
         table.add_column("folder", overflow="fold")
     for name in [options.suite] if options.suite else zoo.suites():
-        suite = _suite(name, root)
+        suite = _any_suite(name, root)
         for task in suite.tasks:
             sizes = [f"{number:,}" for number in (task.classes, task.train, task.val, task.test)]
             place = [str(suite.locate(task, root) or "missing")] if root is not None else []
@@ -190,6 +197,20 @@ def do_show(options: argparse.Namespace) -> int:
     return 0
 
 
+def do_make(options: argparse.Namespace) -> int:
+    from petlbench.drawing import annotated
+    from petlbench.errors import InputError, unknown
+
+    if options.name not in annotated.WRITERS:
+        raise unknown("data set", options.name, annotated.WRITERS)
+    if options.out.exists():
+        raise InputError(f"--out {options.out}: exists already")
+    annotated.make(options.name, options.out)
+    suite = options.name.replace("-", "_")
+    print(f"wrote {options.out}; use it with: --suite {suite} --data-root {options.out}")
+    return 0
+
+
 def do_suite(options: argparse.Namespace) -> int:
     from petlbench.data.describe import describe
     from petlbench.errors import InputError
@@ -211,14 +232,25 @@ def _suite_and_tasks(options: argparse.Namespace) -> tuple[Classification, list[
     return suite, [suite.task(name) for name in shared.names(options.tasks)] or list(suite.tasks)
 
 
-def _suite(name: str, root: Path | None) -> Classification:
+def _any_suite(name: str, root: Path | None) -> Classification | DenseSuite:
     from petlbench import zoo
     from petlbench.classification import Classification
+    from petlbench.dense.suite import DenseSuite
     from petlbench.errors import InputError
 
     if root is not None and not root.is_dir():
         raise InputError(f"--data-root {root}: no such folder")
     suite = zoo.suite(name)()
+    if not isinstance(suite, Classification | DenseSuite):
+        raise InputError(f"suite {name}: `petlbench data` knows suites of images, and this one is another kind")
+    return suite
+
+
+def _suite(name: str, root: Path | None) -> Classification:
+    from petlbench.classification import Classification
+    from petlbench.errors import InputError
+
+    suite = _any_suite(name, root)
     if not isinstance(suite, Classification):
         raise InputError(f"suite {name}: `petlbench data` knows suites that classify images, and this one does not")
     return suite

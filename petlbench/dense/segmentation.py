@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from petlbench.dense import ade20k, images
+from petlbench.dense.draw import overlay
 from petlbench.dense.head import Target
 from petlbench.dense.images import IGNORED, MULTIPLE, Size, Source
 from petlbench.dense.segmenters import Segmenter, SemanticFPN, UPerNet
-from petlbench.dense.suite import DenseSuite, DenseTask, Look
+from petlbench.dense.suite import SHOWN, DenseSuite, DenseTask, Look
 from petlbench.errors import unknown
 from petlbench.suite import Task
 
@@ -202,12 +203,20 @@ class MeanIoU:
         self.source, self.classes, self.names = source, classes, names
         self.confusion: dict[str, Tensor] = {}
         """By what is appended to the names of metrics: (C, C), rows are the truth."""
+        self.answers: dict[int, Tensor] = {}
+        """The first few, for `picture`."""
 
     def add(self, index: int, found: dict[str, Any], seen: Size, original: Size) -> None:
         truth = self.source.target(index)["map"]
-        self.count("", truth, upsampled(found["scores"], original).argmax(0))
+        answer = upsampled(found["scores"], original).argmax(0)
+        if index < SHOWN:
+            self.answers[index] = answer
+        self.count("", truth, answer)
         if "several" in found:
             self.count("_ms", truth, found["several"].argmax(0))
+
+    def picture(self, index: int) -> Image.Image:
+        return overlay(self.source.image(index), self.source.target(index)["map"], self.answers[index], self.names)
 
     def count(self, kind: str, truth: Tensor, answer: Tensor) -> None:
         """Add the pixels of an image."""

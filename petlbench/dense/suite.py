@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from petlbench.errors import InputError
 from petlbench.folder import combine
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Look = Callable[[Sequence["Image"]], list[dict[str, Any]]]
 """What the networks answer to some images of the size that they are to be seen in, one answer for each."""
+SHOWN = 6
+"""Images of which a run draws the answer, beside its record."""
 EACH = 10
 """Under `tuned`, every tenth training image is set aside."""
 
@@ -54,6 +56,14 @@ class Evaluator(Protocol):
 
     def scores(self) -> Iterator[tuple[str, float]]:
         """(metric, percent), the task's own first; METRIC/CLASS for single classes."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """An evaluator that can show what it was given."""
+
+    def picture(self, index: int) -> Image:
+        """An image with its truth and the answer, for one of the first `SHOWN` images."""
 
 
 class DenseSuite(Suite):

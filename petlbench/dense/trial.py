@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -23,9 +24,10 @@ from torch.utils.checkpoint import checkpoint
 from petlbench.dense.checkpoint import Alarm, Checkpoints, Stateful
 from petlbench.dense.head import DenseHead, Target
 from petlbench.dense.images import Batch, Examples, Part, Source, ahead, collated, moved, order, pixels, stacked
-from petlbench.dense.suite import DenseSuite, DenseTask, Evaluator
+from petlbench.dense.suite import SHOWN, DenseSuite, DenseTask, Drawing, Evaluator
 from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.errors import InputError
+from petlbench.files import write
 from petlbench.framing import Framing
 from petlbench.optimize import StepSchedule, optimizer_for
 from petlbench.recipe import Recipe
@@ -78,11 +80,13 @@ class DenseTrial(Trial):
         self._calls = count()  # shared with the parts of `split`, as are the two below
         self._keeps: list[Checkpoints] = []
         self._best: dict[str, float] = {}
+        self._pictures: Path | None = None
         if recipe.checkpointing:
             recompute(encoder)
 
-    def keep_in(self, folder: Path) -> None:
-        self._keeps[:] = [Checkpoints(folder)]
+    def keep_in(self, checkpoints: Path, pictures: Path | None = None) -> None:
+        self._keeps[:] = [Checkpoints(checkpoints)]
+        self._pictures = pictures
 
     def forget(self) -> None:
         for keep in self._keeps:
@@ -161,8 +165,14 @@ class DenseTrial(Trial):
         return next(self._answers(self._source).scores())[1]
 
     def outputs(self, data: Examples) -> tuple[Outcome, Examples]:  # type: ignore[override]
-        """The scores of the networks as they are now over a split, and the split."""
-        return Outcome(self._answers(data.source), self._best), data
+        """The scores of the networks as they are now over a split, and the split; the first answers are drawn."""
+        evaluator = self._answers(data.source)
+        if self._pictures is not None and isinstance(evaluator, Drawing):
+            for index in range(min(SHOWN, len(data))):
+                content = io.BytesIO()
+                evaluator.picture(index).save(content, "png")
+                write(self._pictures / f"{index}.png", content.getvalue())
+        return Outcome(evaluator, self._best), data
 
     def _evaluate(self, step: int) -> None:
         """Score the images to score on, and remember the best of each metric."""

@@ -1,0 +1,53 @@
+"""Draws label maps over their image: the truth and the answer side by side, with the names of the classes."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from petlbench.dense.images import IGNORED
+
+SIDE = 384
+"""Pixels that the longer side of an image has at least; small ones are enlarged."""
+TINT = 0.6
+"""Share of its colour that a class has."""
+LINE = 18
+"""Height of a name below the images, in pixels."""
+GOLDEN = 0.618
+"""Step from one hue to the next, in turns: neighbours differ, and none comes twice."""
+
+
+def overlay(image: Image.Image, truth: Tensor, answer: Tensor, names: Sequence[str]) -> Image.Image:
+    """The image, the truth and the answer (H, W); what is ignored in the truth stays untinted in both."""
+    factor = max(1, round(SIDE / max(image.size)))
+    size = image.width * factor, image.height * factor
+    known = (truth != IGNORED).numpy()
+    tinted = [_tinted(image, labels.numpy(), known, len(names)) for labels in (truth, answer)]
+    there = sorted({*truth[truth != IGNORED].tolist(), *answer[truth != IGNORED].tolist()})
+    columns = max(1, 3 * size[0] // 130)
+    page = Image.new("RGB", (3 * size[0] + 16, size[1] + LINE * -(-len(there) // columns) + 4), "white")
+    for place, part in enumerate((image, *tinted)):
+        page.paste(part.resize(size, Image.Resampling.NEAREST), (place * (size[0] + 8), 0))
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
+    for place, label in enumerate(there):
+        left, top = place % columns * 130, size[1] + 4 + place // columns * LINE
+        pen.rectangle((left, top, left + 12, top + 12), fill=colour(label))
+        pen.text((left + 17, top - 1), names[label][:16], fill="black", font=font)
+    return page
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """The colour of a class."""
+    red, green, blue = colorsys.hls_to_rgb(label * GOLDEN % 1, 0.35 + 0.3 * (label % 2), 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _tinted(image: Image.Image, labels: np.ndarray, known: np.ndarray, classes: int) -> Image.Image:
+    palette = np.array([colour(label) for label in range(classes)], np.float32)
+    pixels = np.asarray(image, np.float32).copy()
+    pixels[known] = (1 - TINT) * pixels[known] + TINT * palette[labels[known]]
+    return Image.fromarray(pixels.round().astype(np.uint8))
