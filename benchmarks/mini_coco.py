@@ -64,4 +64,5 @@ class MiniCOCO(COCO):
             candidates=(400, 200),
             proposals=200,
             regions=64,
+            detections=20,
         )
