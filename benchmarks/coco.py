@@ -6,17 +6,19 @@ ViTs, whose heads and parameter counts are the ones that HST's table implies; th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from petlbench.dense.suite import DenseSuite, DenseTask
+from petlbench.dense.suite import DenseSuite, DenseTask, Look
 from petlbench.method import Method, Paper
 from petlbench.recipe import Recipe
 from petlbench.suite import Task
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from petlbench.dense.coco import Instances
     from petlbench.dense.coco_evaluation import Evaluator
     from petlbench.dense.images import Source
@@ -115,6 +117,26 @@ class COCO(DenseSuite):
 
         kinds = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
         return kinds[task.head](encoder.channels, encoder.strides, task.classes, self.sizes())
+
+    def answers(
+        self, task: DenseTask, look: Look, pictures: Sequence[Image]
+    ) -> list[tuple[dict[str, Any], tuple[int, int]]]:
+        """What is found in some images, each with the size that it was seen in.
+
+        Images are seen together only if they are padded to the same size, so that none is padded more in company than
+        alone: a ViT sees its padding, and results would depend on the batch.
+        """
+        from petlbench.dense import images
+
+        sizes = [images.fitted((each.height, each.width), *task.sides) for each in pictures]
+        views = [images.resized(each, {}, size)[0] for each, size in zip(pictures, sizes, strict=True)]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, size in enumerate(sizes):
+            groups.setdefault(tuple(-(-side // images.MULTIPLE) for side in size), []).append(place)
+        found: dict[int, dict[str, Any]] = {}
+        for places in groups.values():
+            found |= zip(places, look([views[place] for place in places]), strict=True)
+        return [(found[place], size) for place, size in enumerate(sizes)]
 
     def evaluator(self, task: Task, source: Source) -> Evaluator:
         from petlbench.dense.coco_evaluation import Evaluator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from petlbench.dense.mask_rcnn import Sizes
 
 MINI = Recipe(
-    source="petlbench: a few learning rates tried on train800 -> val200, see docs/dense.md",
+    source="petlbench: a few learning rates tried on train800 -> val200, see docs/detection.md",
     steps=600,
     batch_size=4,
     lr=1e-3,
@@ -64,4 +64,5 @@ class MiniCOCO(COCO):
             candidates=(400, 200),
             proposals=200,
             regions=64,
+            detections=20,
         )

@@ -1,5 +1,6 @@
 """Maps, targets and small detectors for the tests of dense heads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,10 +18,15 @@ def vit_large() -> ViT:
         return ViT(VisionTransformer(embed_dim=1024, depth=24, num_heads=16))
 
 
-def detector(kind: type[MaskRCNN] = MaskRCNN, classes: int = 3) -> Any:
-    """A detector of few weights for the maps below."""
+def detector(
+    kind: type[MaskRCNN] = MaskRCNN,
+    classes: int = 3,
+    channels: Sequence[int] = (8,) * 4,
+    strides: Sequence[int] = (16,) * 4,
+) -> Any:
+    """A detector of few weights, by default for the maps below."""
     torch.manual_seed(0)
-    return kind((8,) * 4, (16,) * 4, classes, SMALL)
+    return kind(channels, strides, classes, SMALL)
 
 
 def maps(batch: int, height: int, width: int) -> list[torch.Tensor]:
