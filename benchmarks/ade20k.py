@@ -33,6 +33,7 @@ def _task(name: str, steps: str) -> SegmentationTask:
     return SegmentationTask(
         name=name,
         group="segmentation",
+        also=("miou_ms",),
         classes=150,
         train=20_210,
         val=2_021,

@@ -45,6 +45,8 @@ THRICE = replace(ONCE, steps=36 * STEPS, milestones=(27 / 36, 33 / 36))
 """The schedule 3x: 36 passes."""
 SCALES = tuple(range(480, 801, 32))
 """Shorter sides of multi-scale training."""
+BESIDE = ("box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
+"""What tables show beside the AP of boxes."""
 
 
 class COCO(DenseSuite):
@@ -72,6 +74,7 @@ class COCO(DenseSuite):
             val=11_828,
             test=5_000,
             metric="box_ap",
+            also=BESIDE,
             folders=("coco", "coco2017", "COCO"),
             note=note,
             head=head,

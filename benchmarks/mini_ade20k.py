@@ -14,6 +14,7 @@ def _task(name: str, head: str) -> SegmentationTask:
     return SegmentationTask(
         name=name,
         group="segmentation",
+        also=("miou_ms",),
         classes=len(outdoors.CLASSES),
         train=annotated.SIZES["train"],
         val=annotated.SIZES["train"] // 10,

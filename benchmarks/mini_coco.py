@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from petlbench.dense.suite import DenseTask
 from petlbench.recipe import Recipe
 
-from .coco import COCO
+from .coco import BESIDE, COCO
 
 if TYPE_CHECKING:
     from petlbench.dense.mask_rcnn import Sizes
@@ -44,6 +44,7 @@ class MiniCOCO(COCO):
             val=24,
             test=60,
             metric="box_ap",
+            also=BESIDE,
             folders=("mini-coco",),
             note=f"Generated: balls, crates, barrels, cones, trucks and chairs in a street; {title}.",
             head=name,
