@@ -6,8 +6,9 @@ from coco_tree import contents, write
 from PIL import Image
 
 from petlbench.dense.coco import read
-from petlbench.dense.coco_evaluation import ground_truth
+from petlbench.dense.coco_evaluation import Evaluator, ground_truth
 from petlbench.dense.pictures import SURE, colour, pair
+from petlbench.dense.suite import Drawing
 
 
 @pytest.fixture
@@ -42,3 +43,10 @@ def test_what_the_detector_is_not_sure_of_is_left_out(truth):
 def test_every_class_has_its_own_colour(truth):
     colours = {colour(truth, {"category_id": category}) for category in truth.categories}
     assert len(colours) == 3
+
+
+def test_a_run_draws_what_its_evaluator_was_given(truth):
+    evaluator = Evaluator(truth)
+    assert isinstance(evaluator, Drawing)
+    evaluator.found = [{**each, "score": 1.0} for each in ground_truth(truth)["annotations"][:2]]
+    assert evaluator.picture(0).tobytes() == pair(truth, 0, evaluator.found).tobytes()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval import mask as rle
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -44,6 +45,12 @@ class Evaluator:
     def scores(self) -> Iterator[tuple[str, float]]:
         """(metric, percent), box_ap first."""
         return score(self.truth, self.found)
+
+    def picture(self, index: int) -> Image.Image:
+        """The image at this place of the split with its true objects, and with what was found."""
+        from petlbench.dense.pictures import pair
+
+        return pair(self.truth, index, self.found)
 
 
 def detections(
