@@ -44,11 +44,13 @@ class Counts:
     It grows with the batch, and with it the memory of training."""
 
 
-def count(encoder: Encoder, head: nn.Module, images: Tensor) -> Counts:
+def count(encoder: Encoder, head: nn.Module, images: Tensor, *, large: bool = False) -> Counts:
     """Count the costs of an encoder and a head for one image (1, 3, H, W).
 
     Works on a copy on the CPU, so that every machine counts the same, and so that the network, its running statistics
-    and torch's random state stay as they are. Raises `petlbench.flops.UncountedOperator` for arithmetic without a rule.
+    and torch's random state stay as they are. For `large` images, training FLOPs are counted without computing, on
+    torch's meta device: to keep the attention of a ViT-B over 1344 x 800 pixels for the backward pass takes tens of
+    gigabytes. Raises `petlbench.flops.UncountedOperator` for arithmetic without a rule.
     """
     method, classifier = (sum(weight.numel() for weight in trained(part)) for part in (encoder, head))
     network, images = deepcopy(Network(encoder, head)).cpu(), images.cpu().clone()
@@ -56,7 +58,8 @@ def count(encoder: Encoder, head: nn.Module, images: Tensor) -> Counts:
     with torch.random.fork_rng(devices=[]):
         _train_mode(network)
         saved = _saved_bytes(network, images)
-        training = training_flops(network, images)
+        to_train = (deepcopy(network).to("meta"), images.to("meta")) if large else (network, images)
+        training = training_flops(*to_train)
         network.eval()
         plain = multiply_adds(network, images)
         folded = multiply_adds(fold(network), images) if foldable(network) else plain

@@ -10,7 +10,9 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from vits import small
 
 import petlbench
+from petlbench import measure
 from petlbench.dense.coco_evaluation import ground_truth
+from petlbench.dense.head import Maps
 from petlbench.dense.images import Part, pixels, stacked
 from petlbench.errors import InputError
 from petlbench.zoo import suite
@@ -139,3 +141,13 @@ def test_what_is_found_in_an_image_does_not_depend_on_the_images_beside_it(root)
         assert size == same
         torch.testing.assert_close(here["boxes"], there["boxes"], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(here["scores"], there["scores"])
+
+
+def test_what_a_detector_costs_is_the_same_computed_and_by_shapes_alone():
+    mini = suite("mini_coco")()
+    vit = small(depth=4, dynamic_img_size=True)
+    head, images = mini.head(vit, mini.tasks[0]), torch.zeros(1, 3, 64, 64)
+    computed, shapes = (measure.count(Maps(vit), head, images, large=large) for large in (False, True))
+    assert computed == shapes
+    assert shapes.head_parameters == sum(parameter.numel() for parameter in head.parameters())
+    assert shapes.flops > 0

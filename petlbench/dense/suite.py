@@ -199,4 +199,4 @@ class DenseSuite(Suite):
         from petlbench.trial import Normalize
 
         images = Normalize(backbone)(torch.zeros(1, 3, *self.counted, dtype=torch.uint8))
-        return measure.count(Maps(encoder), head, images)
+        return measure.count(Maps(encoder), head, images, large=True)
