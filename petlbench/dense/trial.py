@@ -129,11 +129,12 @@ class DenseTrial(Trial):
                 scaler.step(optimizer)
                 scaler.update()
                 done = step + 1
-                if done % row == 0 or done == steps:
+                looks = bool(recipe.evaluate_steps) and done % recipe.evaluate_steps == 0 and done < steps
+                if done % row == 0 or done == steps or looks:
                     self.curve.append(meter.row(done, schedule.rate(step)))
                     self._report(epoch=done, epochs=steps, loss=self.curve[-1].loss)
-                if recipe.evaluate_steps and done % recipe.evaluate_steps == 0 and done < steps:
-                    self._evaluate(done)
+                if looks:
+                    self._evaluate()
                 if keep and (alarm.rings or done == steps or time.monotonic() - saved > 60 * self.minutes):
                     curve = msgspec.to_builtins(self.curve)
                     facts = {"step": done, "curve": curve, "best": self._best, "losses": meter.rows()}
@@ -174,7 +175,7 @@ class DenseTrial(Trial):
                 write(self._pictures / f"{index}.png", content.getvalue())
         return Outcome(evaluator, self._best), data
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self) -> None:
         """Score the images to score on, and remember the best of each metric."""
         test = self.suite.data(self.task, "test", self.train.folder, Framing(1))
         scores = {name: value for name, value in self._answers(test.source).scores() if "/" not in name}
