@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from petlbench.dense.mask_rcnn import Sizes
 
 MINI = Recipe(
-    source="petlbench: a few learning rates tried on train800 -> val200, see docs/detection.md",
+    source="petlbench: short enough for a laptop; what was tried is in docs/detection.md",
     steps=600,
     batch_size=4,
     lr=1e-3,
@@ -34,7 +34,7 @@ class MiniCOCO(COCO):
     paper = None
     source = ""
     generated = "mini-coco"
-    counted = (128, 128)
+    counted = (256, 256)
     tasks = tuple(
         DenseTask(
             name=name,
@@ -48,7 +48,7 @@ class MiniCOCO(COCO):
             folders=("mini-coco",),
             note=f"Generated: balls, crates, barrels, cones, trucks and chairs in a street; {title}.",
             head=name,
-            sides=(128, 128),
+            sides=(256, 256),
         )
         for name, title in (("mask_rcnn", "Mask R-CNN"), ("cascade_mask_rcnn", "Cascade Mask R-CNN"))
     )
