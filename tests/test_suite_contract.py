@@ -11,6 +11,9 @@ from petlbench.dense.suite import DenseSuite
 from petlbench.errors import InputError
 from petlbench.suite import Suite
 
+DENSE = [name for name in zoo.suites() if issubclass(zoo.suite(name), DenseSuite)]
+"""Suites whose heads read maps; those of the others read a vector."""
+
 
 @pytest.fixture(params=zoo.suites())
 def suite(request: pytest.FixtureRequest) -> Suite:
@@ -35,10 +38,9 @@ def test_tasks_of_a_group_stand_together(suite: Suite) -> None:
     assert len(changes) == len(set(changes))
 
 
-def test_a_head_scores_what_an_encoder_says(suite: Suite) -> None:
-    if isinstance(suite, DenseSuite):
-        pytest.skip("its heads read maps")
-    encoder = contract.tiny_vit()
+@pytest.mark.parametrize("name", [name for name in zoo.suites() if name not in DENSE])
+def test_a_head_scores_what_an_encoder_says(name: str) -> None:
+    suite, encoder = zoo.suite(name)(), contract.tiny_vit()
     for task in suite.tasks[:3]:
         outputs = suite.head(encoder, task)(encoder(torch.randn(6, 3, 32, 32)))
         targets = torch.arange(6) % task.classes
@@ -49,10 +51,10 @@ def test_a_head_scores_what_an_encoder_says(suite: Suite) -> None:
         assert dict(suite.score(perfect, targets))[task.metric] == 100
 
 
-def test_a_dense_head_learns_from_maps_and_answers_for_each_image(suite: Suite) -> None:
-    if not isinstance(suite, DenseSuite):
-        pytest.skip("its heads read a vector")
-    encoder = contract.tiny_vit(dynamic_img_size=True)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "coco")) for name in DENSE])
+def test_a_dense_head_learns_from_maps_and_answers_for_each_image(name: str) -> None:
+    suite, encoder = zoo.suite(name)(), contract.tiny_vit(dynamic_img_size=True)
+    assert isinstance(suite, DenseSuite)
     images, sizes = torch.randn(2, 3, 64, 96), [(64, 96), (64, 90)]
     mask = torch.zeros(1, 64, 96, dtype=torch.uint8)
     mask[:, 8:40, 10:50] = 1
@@ -66,8 +68,8 @@ def test_a_dense_head_learns_from_maps_and_answers_for_each_image(suite: Suite) 
         }
         for size in sizes
     ]
-    for name in {task.head for task in suite.tasks}:
-        task = next(task for task in suite.tasks if task.head == name)
+    for kind in {task.head for task in suite.tasks}:
+        task = next(task for task in suite.tasks if task.head == kind)
         head = suite.head(encoder, task)
         maps = encoder.pyramid(images)
         losses = head.losses(maps, images, targets)
