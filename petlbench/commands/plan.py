@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 LONG = 100
 """Runs from which on a plan is printed by method rather than run by run."""
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add(commands: Commands) -> None:
@@ -36,9 +33,12 @@ def add(commands: Commands) -> None:
 
 
 def do(options: argparse.Namespace) -> int:
-    from petlbench.engines import local
+    from petlbench.engines import limits, local
+    from petlbench.errors import InputError
 
-    budget = _seconds(options.budget) if options.budget else None
+    budget = limits.seconds(options.budget) if options.budget else None
+    if options.budget and budget is None:
+        raise InputError(f"--budget {options.budget}: expected a number and s, m, h or d, such as 20h")
     local.warm_up()
 
     import sys
@@ -46,7 +46,6 @@ def do(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from petlbench.display import telling
-    from petlbench.errors import InputError
     from petlbench.outlook import outlook
     from petlbench.plan import plan
 
@@ -66,16 +65,6 @@ def do(options: argparse.Namespace) -> int:
     for line in _summary(found, budget):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
-
-
-def _seconds(text: str) -> float:
-    """A length of time as a person writes it: 20h, 90m, 1.5d. Raises InputError."""
-    from petlbench.errors import InputError
-
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smhd])", text.strip())
-    if found is None or not float(found[1]):
-        raise InputError(f"--budget {text}: expected a number and s, m, h or d, such as 20h")
-    return float(found[1]) * UNITS[found[2]]
 
 
 def _runs(planned: Sequence[Planned], found: Outlook) -> Table:
