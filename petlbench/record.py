@@ -71,6 +71,9 @@ class Record:
     threads: int
     """Threads of torch on the CPU: another number may round differently."""
     device: str
+    processes: int = 1
+    """Processes that trained together, each on its part of every batch of `run.recipe.batch_size` images. If there were
+    several, memory is that of the first, and energy is not measured."""
     code: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every source file that can change a number, by module name."""
     started: str

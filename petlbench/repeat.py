@@ -51,6 +51,7 @@ def _arguments(record: Record) -> Sequence[str]:
         "--recipe": _overrides(run),
         "--device": record.device.split(":")[0],
         "--threads": str(record.threads),
+        "--processes": str(record.processes) if record.processes > 1 else "",
     }
     return ["petlbench", "run", *(word for name, value in options.items() if value for word in (name, value))]
 

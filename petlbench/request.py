@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 
 from petlbench import backbone as backbones
 from petlbench import search, spec, zoo
+from petlbench.dense.suite import DenseSuite
 from petlbench.engines import local
 from petlbench.errors import InputError
 from petlbench.framing import Interpolation, Resize
@@ -61,6 +63,8 @@ class Request:
     """Fields of `Recipe` that replace the method's own."""
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
+    """Processes that train one run together, for dense suites."""
     save_weights: bool = False
     """Whether what was trained is kept beside the records."""
 
@@ -83,6 +87,7 @@ def cells(request: Request, progress: Callable[[str], None] = lambda text: None)
         search.space(method, ())
         for task in tasks if request.protocol == "paper" else ():
             _published(method, each, request.suite, task)
+    _check_processes(request, suite, tasks, [method for _, method in methods])
     data = _data(suite, request, tasks, progress)
     return [
         Cell(request, each, method, task, backbone, normalization, *data[task.name])
@@ -149,6 +154,7 @@ class Cell:
             plugins=plugins,
             device=request.device,
             threads=request.threads,
+            processes=request.processes,
             save_weights=request.save_weights,
         )
 
@@ -236,6 +242,23 @@ def _recipe(method: Method, suite: Suite, name: str, task: Task, overrides: Mapp
         stretched = {name: round(getattr(recipe, name) * ratio) for name in ("warmup_epochs", "cooldown_epochs")}
         recipe = dataclasses.replace(recipe, **stretched)
     return dataclasses.replace(recipe, **overrides)
+
+
+def _check_processes(request: Request, suite: Suite, tasks: Sequence[Task], methods: Sequence[Method]) -> None:
+    """Raise InputError for what several processes cannot train together."""
+    if request.processes == 1:
+        return
+    given, name = f"--processes {request.processes}", zoo.name_of(request.suite)
+    if not isinstance(suite, DenseSuite):
+        raise InputError(f"{given}: for dense suites only, a run of {name} is trained by one; valid: --processes 1")
+    for method, task in product(methods, tasks):
+        images = _recipe(method, suite, name, task, request.overrides).batch_size
+        if images % request.processes:
+            valid = [str(number) for number in range(1, images + 1) if images % number == 0]
+            raise InputError(
+                f"{given}: the {images} images of a batch of task {task.name} cannot be shared equally; "
+                f"valid: {', '.join(valid)}"
+            )
 
 
 def _data(

@@ -164,7 +164,9 @@ class Job:
     """Paths of the method's and the suite's file, where they are no names of the zoo."""
     device: str = "cpu"
     threads: int = 1
-    """Threads of torch on the CPU."""
+    """Threads of torch on the CPU, in each process."""
+    processes: int = 1
+    """Processes that train the run together, each on a GPU of its own; for dense suites only."""
     budget: Budget | None = None
     """What the search for the run's settings has spent, if there was one."""
     replaces: str = ""

@@ -5,6 +5,7 @@ python -m petlbench.worker JOB.json
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ import torch
 from petlbench import cost, kept, lock, zoo
 from petlbench.attempt import Attempt
 from petlbench.cost import Cost, CostJob
+from petlbench.crew import Crew, Loss
 from petlbench.engines.limits import lift
 from petlbench.errors import Ended, InputError
 from petlbench.files import sweep, writing
@@ -120,33 +122,50 @@ def lost(job: Job | CostJob, reason: str, log: str, status: Status = "failed") -
     with writing(path), lock.hold(lock.beside(path), _taken_over):
         if overtaken(job):
             return store.get(job.run)
-        record = Attempt(job, silent).record(status, reason, log)
+        record = _record(Attempt(job, silent), status, reason, log)
         store.put(record)
         return record
 
 
 def work(job: Job, report: Report = silent, log: str = "") -> Record:
-    """Do a job and store its record, whatever happens short of the death of the process."""
+    """Do a job and store its record, whatever happens short of the death of the process.
+
+    The other processes of a run that several train come and go here: see `petlbench.crew`.
+    """
+
+    def mourn(loss: Loss) -> None:
+        Store(Path(job.results)).put(_record(attempt, *loss, log))
+
     torch.set_num_threads(job.threads)
     attempt = Attempt(job, report)
     status: Status = "done"
     reason = ""
+    crew = Crew(job, mourn)
     try:
-        with energy(torch.device(job.device)) as used:
+        with crew, energy(torch.device(job.device)) as used:
             attempt.run()
-        attempt.joules = used.joules
+        attempt.joules = used.joules if job.processes == 1 else None  # of one GPU
         if job.save_weights:
             reason = _keep(attempt)
     except DivergedError as error:
         status, reason = "diverged", str(error)
     except Exception as error:
         lift()
-        status, reason = "oom" if _is_out_of_memory(error) else "failed", _line(error)
+        status, reason = crew.loss or verdict(error)
         if not isinstance(error, InputError):
             traceback.print_exc()
-    record = attempt.record(status, reason, log)
+    record = _record(attempt, status, reason, log)
     Store(Path(job.results)).put(record)
     return record
+
+
+def verdict(error: Exception) -> tuple[Status, str]:
+    """What a record says of an error."""
+    return "oom" if _is_out_of_memory(error) else "failed", _line(error)
+
+
+def _record(attempt: Attempt, status: Status, reason: str, log: str) -> Record:
+    return dataclasses.replace(attempt.record(status, reason, log), processes=attempt.job.processes)
 
 
 def _do(job: Job | CostJob, report: Report, log: str) -> bool:

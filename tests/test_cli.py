@@ -17,7 +17,7 @@ TINY = str(Path(__file__).parent / "tiny.py")
 RequestFor = Callable[..., Request]
 
 REQUEST = "methods suite tasks data-root backbone weights image-size device threads seeds protocol trials "
-REQUEST += "normalization resize interpolation recipe results save-weights"
+REQUEST += "normalization resize interpolation recipe results save-weights processes"
 OPTIONS = {
     "run": f"{REQUEST} jobs time-limit memory-limit rerun no-cost engine bundle slurm detach address",
     "plan": f"{REQUEST} jobs budget json",

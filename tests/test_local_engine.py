@@ -187,8 +187,10 @@ def test_each_worker_sees_one_gpu_and_they_are_shared_evenly(request_for: Reques
     assert {record.found["gpu"] for record in Store(Path(jobs[0].results)).records()} == {"5"}
     workers = [local._Child.__new__(local._Child) for _ in range(5)]
     for number, worker in enumerate(workers):
-        worker.gpu = local._free(("5", "7", "9"), workers[:number])
-    assert [worker.gpu for worker in workers] == ["5", "7", "9", "5", "7"]
+        worker.gpus = local._free(("5", "7", "9"), workers[:number])
+    assert [worker.gpus for worker in workers] == [["5"], ["7"], ["9"], ["5"], ["7"]]
+    workers[4].gpus = local._free(("5", "7", "9"), workers[:4], 2)
+    assert workers[4].gpus == ["7", "9"]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,14 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="replace settings of the recipes, such as epochs=4,lr=1e-3",
     )
     parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that train one run together, each on a GPU of its own and a part of every batch; for dense "
+        "suites (default: 1)",
+    )
+    parser.add_argument(
         "--save-weights", action="store_true", help="keep what was trained, for petlbench export and petlbench.restore"
     )
     add_results(parser)
@@ -116,6 +124,7 @@ def request(options: argparse.Namespace) -> Request:
         overrides=spec.fields(options.recipe) if options.recipe else {},
         device=device(options.device, here),
         threads=threads(options.threads, here),
+        processes=processes(options.processes, options.device),
         save_weights=options.save_weights,
     )
 
@@ -190,8 +199,19 @@ def threads(number: int, here: bool = True) -> int:
     return number
 
 
+def processes(number: int, device: str | None) -> int:
+    """Checked number of processes that train one run. Raises InputError."""
+    from petlbench.errors import InputError
+
+    if number < 1:
+        raise InputError(f"--processes {number}: expected at least 1")
+    if number > 1 and device not in (None, "cpu", "cuda"):
+        raise InputError(f"--device {device}: one GPU, and --processes {number} needs as many; valid: cuda, cpu")
+    return number
+
+
 def limits(options: argparse.Namespace, device: str) -> Limits:
-    """What a run may take: `--time-limit`, `--memory-limit` and a GPU of this device. Raises InputError."""
+    """What a run may take: `--time-limit`, `--memory-limit` and GPUs of this device. Raises InputError."""
     import torch
 
     from petlbench.engines import limits
@@ -203,7 +223,10 @@ def limits(options: argparse.Namespace, device: str) -> Limits:
         raise InputError(f"--time-limit {options.time_limit}: expected a number and s, m, h or d, such as 90s or 2h")
     if options.memory_limit and memory is None:
         raise InputError(f"--memory-limit {options.memory_limit}: expected a number and K, M, G or T, such as 8G")
-    return limits.Limits(seconds=seconds, memory_bytes=memory, gpus=limits.gpus(device, torch.cuda.device_count))
+    gpus = limits.gpus(device, torch.cuda.device_count)
+    if getattr(options, "engine", "local") == "local" and device == "cuda" and len(gpus) < options.processes:
+        raise InputError(f"--processes {options.processes}: needs as many GPUs, this machine shows {len(gpus)}")
+    return limits.Limits(seconds=seconds, memory_bytes=memory, gpus=gpus)
 
 
 def device(name: str | None, here: bool = True) -> str:

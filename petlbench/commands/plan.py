@@ -54,7 +54,8 @@ def do(options: argparse.Namespace) -> int:
     request = shared.request(options)
     with telling(Console(stderr=True)) as progress:
         planned = plan(request, progress)
-    slots = options.jobs or (1 if request.device != "cpu" else local.slots(request.threads))
+    cores = request.threads * request.processes
+    slots = options.jobs or (1 if request.device != "cpu" else local.slots(cores))
     found = outlook(planned, request.suite, slots, budget)
     if options.json:
         print(_json(planned, found))

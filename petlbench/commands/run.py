@@ -95,7 +95,8 @@ def do(options: argparse.Namespace) -> int:
     Store(request.results).check_writable()
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
     limits = shared.limits(options, request.device)
-    here = local.slots(request.threads) if request.device == "cpu" else len(limits.gpus) or 1
+    together = request.processes
+    here = local.slots(request.threads * together) if request.device == "cpu" else len(limits.gpus) // together or 1
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)

@@ -22,6 +22,11 @@ class DenseHead(nn.Module, ABC):
     def losses(self, maps: list[Tensor], images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         """The parts of the training loss, each a scalar; their sum is trained."""
 
+    def counted(self, targets: Sequence[Target]) -> float:
+        """How much the losses of some images count beside those of others, where several processes share a batch: what
+        the losses are means over. Here images; exact only for losses that are means over images."""
+        return len(targets)
+
     @abstractmethod
     def predict(self, maps: list[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """An answer per image, in the coordinates of the padded images; `sizes` are without the padding."""

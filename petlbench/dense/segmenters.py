@@ -36,6 +36,10 @@ class Segmenter(DenseHead):
         wanted = torch.stack([target["map"] for target in targets])
         return {name: self.weight(name) * entropy(scores, wanted) for name, scores in self.scores(maps).items()}
 
+    def counted(self, targets: Sequence[Target]) -> float:
+        """Pixels that are not ignored."""
+        return float(sum(int((target["map"] != IGNORED).sum()) for target in targets))
+
     def predict(self, maps: list[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """Per image, "scores" (C, height, width): logits of the classes."""
         scores = interpolate(self(maps).float(), images.shape[-2:], mode="bilinear", align_corners=False)

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from petlbench.dense.checkpoint import Alarm, Checkpoints, Stateful
 from petlbench.dense.head import DenseHead, Target
 from petlbench.dense.images import Batch, Examples, Part, Source, ahead, collated, moved, order, pixels, stacked
+from petlbench.dense.ranks import ALONE, Ranks, Released, ranks
 from petlbench.dense.suite import SHOWN, DenseSuite, DenseTask, Drawing, Evaluator
 from petlbench.encoder import Encoder, Swin, ViT
 from petlbench.errors import InputError
@@ -73,6 +74,7 @@ class DenseTrial(Trial):
         self.train = train
         self.curve, self.found, self.watch = [], {}, None
         self.workers, self.minutes = workers, MINUTES
+        self.ranks = ranks()
         self._source = train.source
         self._normalize = Normalize(backbone)
         self._seed = seed
@@ -118,11 +120,15 @@ class DenseTrial(Trial):
             self.curve[:] = msgspec.convert(found["curve"], list[Epoch])
         meter = Meter(size, found["losses"] if found else [])
         row, saved = -(-steps // ROWS), time.monotonic()
-        with Alarm() as alarm:
-            for step, batch in enumerate(self._loaded(recipe, call, first * size, (steps - first) * size), first):
+        networks = (self.encoder, self.head)
+        self.ranks.agree(networks, first)
+        loaded = self._loaded(recipe, call, first * size, (steps - first) * size, self.ranks)
+        with Alarm() as alarm, self.ranks.whole_batches(networks):
+            for step, batch in enumerate(loaded, first):
                 schedule.set(step)
                 optimizer.zero_grad(set_to_none=True)
-                meter.add(self._step(batch, recipe, scaler))
+                with self.ranks.chance(self._seed, call, step):
+                    meter.add(self._step(batch, recipe, scaler))
                 if recipe.clip_norm is not None:
                     scaler.unscale_(optimizer)
                     nn.utils.clip_grad_norm_([*trained(self.encoder), *trained(self.head)], recipe.clip_norm)
@@ -133,6 +139,8 @@ class DenseTrial(Trial):
                 if done % row == 0 or done == steps or looks:
                     self.curve.append(meter.row(done, schedule.rate(step)))
                     self._report(epoch=done, epochs=steps, loss=self.curve[-1].loss)
+                if self.ranks.rank > 0:
+                    continue
                 if looks:
                     self._evaluate()
                 if keep and (alarm.rings or done == steps or time.monotonic() - saved > 60 * self.minutes):
@@ -143,7 +151,8 @@ class DenseTrial(Trial):
                 alarm.answer()
 
     def batches(self, recipe: Recipe | None = None) -> Iterator[Batch]:  # type: ignore[override]
-        """One epoch of shuffled training batches; an incomplete last one is dropped."""
+        """One epoch of shuffled training batches; an incomplete last one is dropped. What is done with them is not
+        shared: each process of a run sees all of every batch, and comes to the same."""
         recipe = recipe or self.recipe
         size = min(recipe.batch_size, len(self._source))
         yield from self._loaded(recipe, next(self._calls), 0, len(self._source) // size * size)
@@ -163,10 +172,15 @@ class DenseTrial(Trial):
         return parts[0], parts[1]
 
     def score(self) -> float:
-        return next(self._answers(self._source).scores())[1]
+        return self.ranks.first(lambda: next(self._answers(self._source).scores())[1])
 
     def outputs(self, data: Examples) -> tuple[Outcome, Examples]:  # type: ignore[override]
-        """The scores of the networks as they are now over a split, and the split; the first answers are drawn."""
+        """The scores of the networks as they are now over a split, and the split; the first answers are drawn.
+
+        Raises Released in all processes of a run but the first.
+        """
+        if self.ranks.rank > 0:
+            raise Released
         evaluator = self._answers(data.source)
         if self._pictures is not None and isinstance(evaluator, Drawing):
             for index in range(min(SHOWN, len(data))):
@@ -208,8 +222,9 @@ class DenseTrial(Trial):
             for each in found
         ]
 
-    def _loaded(self, recipe: Recipe, call: int, start: int, images: int) -> Iterator[Batch]:
-        """Batches of augmented images from a place in the endless row of permutations on, in training mode.
+    def _loaded(self, recipe: Recipe, call: int, start: int, images: int, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Batches of augmented images, or of each what is our own, from a place in the endless row of permutations on,
+        in training mode. The place is the first of a batch.
 
         Each image has random numbers of its own, by its place in the row: threads cannot change them.
         """
@@ -221,11 +236,12 @@ class DenseTrial(Trial):
             image, target = self.suite.augmented(self.task, recipe, image, target, rng)
             return pixels(image), target
 
-        places = zip(range(start, start + images), order(len(self._source), (self._seed, call), start), strict=False)
-        loaded = ahead(lambda item: load(*item), places, self.workers)
+        own = ranks.own(size)
+        row = zip(range(start, start + images), order(len(self._source), (self._seed, call), start), strict=False)
+        loaded = ahead(lambda item: load(*item), (item for item in row if item[0] % size in own), self.workers)
         self.encoder.train()
         self.head.train()
-        while parts := list(islice(loaded, size)):
+        while parts := list(islice(loaded, len(own))):
             self.encoder.train()  # whoever has a batch may have evaluated in between
             self.head.train()
             yield moved(collated(parts, self._normalize), self.device)
@@ -235,26 +251,37 @@ class DenseTrial(Trial):
             return self.head.losses(self.encoder.pyramid(batch.images), batch.images, batch.targets)
 
     def _step(self, batch: Batch, recipe: Recipe, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
-        """Add the gradient of a batch's loss, part by part, and return its parts; each counts by its share."""
+        """Take the gradient of a batch's loss, part by part, and return its parts; each counts by its share in the
+        batch of all processes."""
         total: dict[str, Tensor] = {}
-        size = len(batch.targets)
+        size, whole = len(batch.targets), self._share(batch)
         for part in range(recipe.accumulate):
             some = slice(part * size // recipe.accumulate, (part + 1) * size // recipe.accumulate)
             piece = Batch(batch.images[some], batch.targets[some])
             losses = self._losses(piece, recipe)
-            share = len(piece.targets) / size
+            share = whole * len(piece.targets) / size
             scaler.scale(self.suite.loss(losses, piece.targets) * share).backward()
             for name, value in losses.items():
                 total[name] = total.get(name, torch.zeros((), device=value.device)) + value.detach().float() * share
+        self.ranks.sum_gradients([*trained(self.encoder), *trained(self.head)])
+        self.ranks.sum(list(total.values()))
         return total
+
+    def _share(self, batch: Batch) -> float:
+        """How much of what the losses are means over is ours."""
+        if self.ranks.size == 1:
+            return 1.0
+        own = self.head.counted(batch.targets)
+        return own / max(self.ranks.total(own, self.device), 1.0)
 
     def _check(self, recipe: Recipe) -> None:
         size = min(recipe.batch_size, len(self._source))
         for name in ("mixup", "cutmix", "erasing", "label_smoothing"):
             if getattr(recipe, name):
                 raise InputError(f"--recipe {name}={getattr(recipe, name)}: not for dense suites, valid: {name}=0")
-        if recipe.accumulate > size:
-            raise InputError(f"--recipe accumulate={recipe.accumulate}: a batch has only {size} images")
+        if recipe.accumulate * self.ranks.size > size:
+            each = f" for each of {self.ranks.size} processes" if self.ranks.size > 1 else ""
+            raise InputError(f"--recipe accumulate={recipe.accumulate}: a batch has only {size} images{each}")
         self.encoder.train()
         self.head.train()
         modules = [*self.encoder.modules(), *self.head.modules()]

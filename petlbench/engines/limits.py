@@ -1,4 +1,4 @@
-"""What a worker may take of a machine: so much time, so much memory, and one GPU of several."""
+"""What a worker may take of a machine: so much time, so much memory, and one GPU of several, or some."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class Limits:
     seconds: float | None = None
     """Wall time of a run, after which its worker is ended."""
     memory_bytes: int | None = None
-    """Main memory that a worker may allocate; some 0.9 GiB of it are taken by torch and timm before the run begins."""
+    """Main memory that a worker, or each process of it, may allocate; some 0.9 GiB of it are taken by torch and timm
+    before the run begins."""
     gpus: Sequence[str] = ()
     """What CUDA_VISIBLE_DEVICES can be for a worker: slots take turns. Empty: left as it is."""
 
-    def apply(self, gpu: str | None) -> None:
-        """Bind this process, which must not have touched CUDA yet."""
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    def apply(self, gpus: Sequence[str]) -> None:
+        """Bind this process, which must not have touched CUDA yet, to these GPUs; none leaves things as they are."""
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.memory_bytes is not None:
             _, most = resource.getrlimit(_MEMORY)
             resource.setrlimit(_MEMORY, (self.memory_bytes, most))

@@ -86,7 +86,7 @@ def run(works: Iterable[Work], slots: int, display: Display, limits: Limits = NO
             display.wait(work, owner)
             elsewhere.append(work)
         else:
-            active.append(_Child(work, limits, _free(limits.gpus, active)))
+            active.append(_Child(work, limits, _free(limits.gpus, active, processes(work))))
 
     try:
         while True:
@@ -149,10 +149,15 @@ def _end(active: list[_Child]) -> None:
             child.process.join()
 
 
-def _free(gpus: Sequence[str], active: Sequence[_Child]) -> str | None:
-    """The GPU with the fewest workers; None where they are not told apart."""
-    taken = Counter(child.gpu for child in active)
-    return min(gpus, key=lambda gpu: taken[gpu], default=None)
+def processes(work: Work) -> int:
+    """How many processes train together; a cost is measured by one."""
+    return getattr(work, "processes", 1)
+
+
+def _free(gpus: Sequence[str], active: Sequence[_Child], count: int = 1) -> list[str]:
+    """So many GPUs, those with the fewest workers; none where they are not told apart."""
+    taken = Counter(gpu for child in active for gpu in child.gpus)
+    return sorted(gpus, key=lambda gpu: taken[gpu])[:count]
 
 
 def _seconds(result: Result | None) -> float:
@@ -166,7 +171,7 @@ class _Child:
 
     work: Work
     limits: Limits
-    gpu: str | None
+    gpus: Sequence[str]
     process: BaseProcess = field(init=False)
     news: connection.Connection = field(init=False)
     started: float = field(default_factory=time.perf_counter)
@@ -177,7 +182,7 @@ class _Child:
     def __post_init__(self) -> None:
         self.killed = killed_for_memory()
         self.news, theirs = context().Pipe(duplex=False)
-        arguments = (self.work, theirs, self.log, self.limits, self.gpu)
+        arguments = (self.work, theirs, self.log, self.limits, self.gpus)
         self.process = context().Process(target=_child, args=arguments, name=str(self.work))
         self.process.start()
         theirs.close()
@@ -237,11 +242,11 @@ class _Child:
         return self.process.exitcode == -signal.SIGKILL and killed_for_memory() > self.killed
 
 
-def _child(work: Work, news: connection.Connection, log: str, limits: Limits, gpu: str | None) -> None:
+def _child(work: Work, news: connection.Connection, log: str, limits: Limits, gpus: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
-    limits.apply(gpu)
+    limits.apply(gpus)
 
     from petlbench import worker
 

@@ -51,7 +51,8 @@ class Ray:
         if not jobs:
             return
         with _connected(self.address) as ray:
-            needs = {"CPU": jobs[0].threads, "GPU": 0 if jobs[0].device == "cpu" else 1}
+            each = jobs[0].processes
+            needs = {"CPU": each * jobs[0].threads, "GPU": 0 if jobs[0].device == "cpu" else each}
             room = _room(ray.cluster_resources(), needs)
             if room == 0:
                 raise InputError(f"--engine ray: the cluster has no room for {needs['CPU']} CPU and {needs['GPU']} GPU")

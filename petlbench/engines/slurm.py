@@ -107,9 +107,9 @@ class Slurm:
         if "requeue" not in asked and "no-requeue" not in asked:
             yield "requeue", ""  # started again, an element goes on where it was
         if not any(name.startswith("cpus-per-") for name in asked):
-            yield "cpus-per-task", str(first.threads)
+            yield "cpus-per-task", str(first.processes * first.threads)
         if first.device != "cpu" and not any(name.startswith(("gpus", "gres")) for name in asked):
-            yield "gres", "gpu:1"
+            yield "gres", f"gpu:{first.processes}"
         if minutes is not None and "time" not in asked:
             yield "time", str(minutes)
         if memory is not None and not any(name.startswith("mem") for name in asked):
