@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import recorded
 import torch
 from torch import Tensor, nn
 
-from petlbench import backbone, contract, crew, plan, worker, zoo
+from petlbench import backbone, contract, crew, plan, repeat, worker, zoo
 from petlbench.dense.ranks import ALONE, Ranks
 from petlbench.drawing import annotated
 from petlbench.engines import local
@@ -295,12 +296,17 @@ from petlbench.run import Job
 def report(*, epoch, epochs, loss):
     print("step", epoch, flush=True)
 
-worker.do(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), report)
+sys.exit(worker.do(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job), report))
 """
 
 
 @pytest.mark.slow
-def test_nobody_is_left_when_the_worker_is_killed(ask: Ask, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "kept"),
+    [(signal.SIGKILL, -signal.SIGKILL, 0), (signal.SIGTERM, worker.Exit.ENDED, 1)],
+    ids=["killed", "asked to end"],
+)
+def test_the_others_end_with_the_worker(ask: Ask, tmp_path: Path, number: int, code: int, kept: int) -> None:
     file = tmp_path / "job.json"
     file.write_bytes(msgspec.json.encode(job(ask(steps=1000))))
     command = [sys.executable, "-c", SCRIPT, str(file)]
@@ -308,6 +314,14 @@ def test_nobody_is_left_when_the_worker_is_killed(ask: Ask, tmp_path: Path) -> N
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"step")
-        process.kill()
+        process.send_signal(number)
         process.stdout.read()  # ends once every process that could write to it is gone
+    assert process.returncode == code
     assert not list(Store(tmp_path / "results").records())
+    assert len(list((tmp_path / "results").rglob("*.pt"))) == kept
+
+
+def test_the_command_that_repeats_a_run_says_how_many_processes_it_takes() -> None:
+    several, one = (repeat.commands([recorded.record("lora", "day", 50.0, processes=number)]) for number in (2, 1))
+    assert "--processes 2" in several[0]
+    assert "--processes" not in one[0]
