@@ -105,8 +105,12 @@ def _read(root: Path, path: Path) -> Record | Cost:
         raise ValueError(
             f"{root / path}: written by a newer petlbench (format {found.format}, this one reads {FORMAT})"
         )
-    if isinstance(found, Record) and found.run.path != path:
-        raise ValueError(f"{root / path}: is the record of another run, whose place is {found.run.path}")
+    try:
+        place = found.run.path if isinstance(found, Record) else path
+    except InputError as error:
+        raise ValueError(f"{root / path}: {error}") from error
+    if place != path:
+        raise ValueError(f"{root / path}: is the record of another run, whose place is {place}")
     return found
 
 

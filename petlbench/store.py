@@ -87,4 +87,9 @@ def _decode(path: Path, kind: type[Kept]) -> Kept:
         raise InputError(f"{path}: not a {kind.__name__.lower()} of petlbench: {error}") from error
     if record.format > FORMAT:
         raise InputError(f"{path}: written by a newer petlbench (format {record.format}, this one reads {FORMAT})")
+    if isinstance(record, Record):
+        try:
+            _ = record.run.place  # has one, and none outside of the folder
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     return record

@@ -49,7 +49,7 @@ def test_every_key_of_the_latex_has_an_entry(tmp_path: Path, capsys: pytest.Capt
     cli.main(["table", *choice, "--format", "latex"])
     cited = set(re.findall(r"\\cite\{([^}]+)\}", capsys.readouterr().out))
     _, keys, _ = cite(capsys, *choice)
-    assert len(cited) == 14
+    assert len(cited) == 15
     assert cited <= set(keys)
     assert len(keys) == len(set(keys))
 

@@ -112,12 +112,15 @@ def test_a_record_in_the_place_of_another_run_is_left_out(
 ) -> None:
     path = theirs.put(A)
     content = json.loads(path.read_text())
-    content["run"]["task"] = "../../../outside"
+    content["run"]["task"] = "another"
     path.write_text(json.dumps(content))
+    content["run"]["task"] = "../../../outside"
+    path.with_name("outside.json").write_text(json.dumps(content))
     newer = theirs.put(B)
     newer.write_bytes(newer.read_bytes().replace(b'"format": 1', b'"format": 2'))
     said = merge(ours, theirs, capsys=capsys)
     assert "is the record of another run" in said
+    assert f"{path.with_name('outside.json')}: run of 'lora' on " in said
     assert "written by a newer petlbench (format 2, this one reads 1)" in said
     assert files(ours) == set()
 
