@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from petlbench import table, zoo
+import pytest
+
+from petlbench import cli, table, zoo
 from petlbench.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -12,6 +14,14 @@ STORE = Store(RESULTS / "zoo")
 def test_the_table_on_the_page_is_the_table_of_the_records() -> None:
     made = table.scores(list(STORE.records()), zoo.suite("mini")(), "markdown", tasks=["digits", "fields", "count"])
     assert made in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_methods_on_the_page_is_the_one_that_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "methods", "--results", str(STORE.root), "--format", "markdown"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row not in page] == []
+    assert len(rows) == 2 + len(zoo.methods())
 
 
 def test_no_run_is_missing_or_failed() -> None:
