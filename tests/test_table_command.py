@@ -1,5 +1,6 @@
 """`petlbench table`: a view of the store. And the table of costs, where speeds compare within one machine only."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_the_only_suite_with_records_is_the_default(tmp_path: Path, capsys: pyte
     fill(tmp_path, [record("linear", task, 80, suite="mini", code=provenance.fingerprint("linear", "mini"))])
     code, out, _ = run(capsys, "--results", tmp_path, "--tasks", task)
     assert (code, out.splitlines()[-1].split()) == (0, ["linear", "0.295", "80.0"])
+
+
+def test_a_suite_may_be_written_with_a_hyphen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = record("linear", "upernet", 0, suite="mini_ade20k")
+    fill(tmp_path, [dataclasses.replace(made, scores={"miou": 38.2, "miou_ms": 39.3})])
+    code, out, _ = run(capsys, "--results", tmp_path, "--suite", "mini-ade20k", "--tasks", "upernet", "--format", "csv")
+    assert (code, "38.2" in out, "39.3" in out) == (0, True, True)
 
 
 def test_of_several_suites_one_must_be_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,7 +265,7 @@ def selected(options: argparse.Namespace) -> tuple[list[Record], Suite, dict[str
     suite = options.suite or present[0]
     if zoo.name_of(suite) not in present:
         raise unknown("suite with records", suite, present)
-    if suite not in zoo.suites() and not zoo.is_path(suite):
+    if not zoo.is_path(suite) and not zoo.is_known(zoo.BENCHMARKS, suite):
         raise InputError(f"--suite {suite}: not in the zoo, so name its file, such as --suite ./{suite}.py")
     methods = spec.parse(options.methods) if options.methods else []
     files = paths([suite, *(each.name for each in methods)])
