@@ -45,7 +45,7 @@ MpiDefault=none
 KillWait=5
 MinJobAge=10
 MaxArraySize=8
-NodeName=one NodeAddr=127.0.0.1 NodeHostname={host} CPUs={cores} RealMemory=4000 State=UNKNOWN
+NodeName=one NodeAddr=127.0.0.1 NodeHostname={host} CPUs={cores} RealMemory=64000 State=UNKNOWN
 PartitionName=main Nodes=one Default=YES MaxTime=60 DefaultTime=10 State=UP
 """
 
