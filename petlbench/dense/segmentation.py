@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,6 +69,10 @@ class Segmentation(DenseSuite):
             raise unknown("head", task.head, HEADS)
         widths = {"width": task.width, "hidden": task.width} if task.width else {}
         return HEADS[task.head](encoder.channels, encoder.strides, task.classes, **widths)
+
+    def plain(self, task: SegmentationTask) -> SegmentationTask:
+        """Without the sizes of miou_ms."""
+        return replace(task, ratios=())
 
     def evaluator(self, task: SegmentationTask, source: Source) -> MeanIoU:
         return MeanIoU(source, task.classes, self.names(source, task.classes))

@@ -93,6 +93,10 @@ class DenseSuite(Suite):
     def evaluator(self, task: Any, source: Source) -> Evaluator:
         """A fresh evaluator for answers to the images of a source."""
 
+    def plain(self, task: Any) -> Any:
+        """The task with nothing but its own metric, which is all that is chosen by while a method trains."""
+        return task
+
     def standard(self, task: Any, method: Method) -> Recipe:
         """The recipe of a task for a method that publishes none of its own."""
         from petlbench.recipe import Recipe
