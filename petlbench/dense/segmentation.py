@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,23 @@ class SegmentationTask(DenseTask):
     """Sizes, relative to `sides`, at which an image is seen for miou_ms, each also mirrored; empty for no miou_ms."""
     width: int | None = None
     """Channels of the head, if other than published."""
+
+    @property
+    def facts(self) -> str:
+        seen = "" if self.inference == "whole" else f" in windows of {self.crop} every {self.stride}"
+        return f"{self._title}trained on crops of {self.crop}, scored on images of {self._within}{seen}"
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        views = (1.0, *self.ratios, *self.ratios)  # each ratio also mirrored
+        return self.crop**2, sum(self._area(ratio) for ratio in views)
+
+    def _area(self, ratio: float) -> float:
+        height, width = self._size(ratio)
+        if self.inference == "whole":
+            return height * width
+        windows = [len(starts(max(side, self.crop), self.crop, self.stride)) for side in (height, width)]
+        return math.prod(windows) * self.crop**2
 
 
 class Segmentation(DenseSuite):
