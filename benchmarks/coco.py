@@ -141,6 +141,11 @@ class COCO(DenseSuite):
             found |= zip(places, look([views[place] for place in places]), strict=True)
         return [(found[place], size) for place, size in enumerate(sizes)]
 
+    def labelled(self, source: Source, classes: int, index: int) -> Image:
+        from petlbench.dense import pictures
+
+        return pictures.labelled(instances(source), index)
+
     def evaluator(self, task: Task, source: Source) -> Evaluator:
         from petlbench.dense.coco_evaluation import Evaluator
 

@@ -23,14 +23,25 @@ GOLDEN = 0.618
 
 def overlay(image: Image.Image, truth: Tensor, answer: Tensor, names: Sequence[str]) -> Image.Image:
     """The image, the truth and the answer (H, W); what is ignored in the truth stays untinted in both."""
+    return _page(image, truth, (truth, answer), names)
+
+
+def labelled(image: Image.Image, truth: Tensor, names: Sequence[str]) -> Image.Image:
+    """The image, and the truth (H, W) over it; what is ignored stays untinted."""
+    return _page(image, truth, (truth,), names)
+
+
+def _page(image: Image.Image, truth: Tensor, maps: Sequence[Tensor], names: Sequence[str]) -> Image.Image:
+    """The image and label maps over it, side by side, with the names of the classes below."""
     factor = max(1, round(SIDE / max(image.size)))
     size = image.width * factor, image.height * factor
     known = (truth != IGNORED).numpy()
-    tinted = [_tinted(image, labels.numpy(), known, len(names)) for labels in (truth, answer)]
-    there = sorted({*truth[truth != IGNORED].tolist(), *answer[truth != IGNORED].tolist()})
-    columns = max(1, 3 * size[0] // 130)
-    page = Image.new("RGB", (3 * size[0] + 16, size[1] + LINE * -(-len(there) // columns) + 4), "white")
-    for place, part in enumerate((image, *tinted)):
+    panels = [image, *(_tinted(image, labels.numpy(), known, len(names)) for labels in maps)]
+    there = sorted({label for labels in maps for label in labels[truth != IGNORED].tolist()})
+    width = len(panels) * (size[0] + 8) - 8
+    columns = max(1, width // 130)
+    page = Image.new("RGB", (width, size[1] + LINE * -(-len(there) // columns) + 4), "white")
+    for place, part in enumerate(panels):
         page.paste(part.resize(size, Image.Resampling.NEAREST), (place * (size[0] + 8), 0))
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
     for place, label in enumerate(there):

@@ -23,6 +23,21 @@ TINT = 0.45
 def pair(truth: Instances, index: int, found: Sequence[Detection]) -> Image.Image:
     """An image twice, side by side: with its true objects (a crowd is marked "crowd"), and with what was found."""
     photo = truth.photos[index]
+    own = [
+        {**each, "note": f" {each['score']:.2f}"}
+        for each in found
+        if each["image_id"] == photo.id and each["score"] >= SURE
+    ]
+    left, right = labelled(truth, index), drawn(truth.image(index), own, truth)
+    both = Image.new("RGB", (left.width + right.width + 8, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 8, 0))
+    return both
+
+
+def labelled(truth: Instances, index: int) -> Image.Image:
+    """An image with its true objects."""
+    photo = truth.photos[index]
     actual = [
         {
             "category_id": each.category_id,
@@ -32,16 +47,7 @@ def pair(truth: Instances, index: int, found: Sequence[Detection]) -> Image.Imag
         }
         for each in truth.objects.get(photo.id, ())
     ]
-    own = [
-        {**each, "note": f" {each['score']:.2f}"}
-        for each in found
-        if each["image_id"] == photo.id and each["score"] >= SURE
-    ]
-    left, right = (drawn(truth.image(index), each, truth) for each in (actual, own))
-    both = Image.new("RGB", (left.width + right.width + 8, left.height), "white")
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + 8, 0))
-    return both
+    return drawn(truth.image(index), actual, truth)
 
 
 def drawn(image: Image.Image, objects: Sequence[Detection], truth: Instances) -> Image.Image:

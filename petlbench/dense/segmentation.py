@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from petlbench.dense import ade20k, images
-from petlbench.dense.draw import overlay
+from petlbench.dense.draw import labelled, overlay
 from petlbench.dense.head import Target
 from petlbench.dense.images import IGNORED, MULTIPLE, Size, Source
 from petlbench.dense.segmenters import Segmenter, SemanticFPN, UPerNet
@@ -56,6 +56,10 @@ class SegmentationTask(DenseTask):
     """Channels of the head, if other than published."""
 
     @property
+    def panels(self) -> tuple[str, ...]:
+        return "image", "truth", "answer"
+
+    @property
     def facts(self) -> str:
         seen = "" if self.inference == "whole" else f" in windows of {self.crop} every {self.stride}"
         return f"{self._title}trained on crops of {self.crop}, scored on images of {self._within}{seen}"
@@ -87,6 +91,10 @@ class Segmentation(DenseSuite):
             raise unknown("head", task.head, HEADS)
         widths = {"width": task.width, "hidden": task.width} if task.width else {}
         return HEADS[task.head](encoder.channels, encoder.strides, task.classes, **widths)
+
+    def labelled(self, source: Source, classes: int, index: int) -> Image.Image:
+        names = self.names(source, classes)
+        return labelled(source.image(index), source.target(index)["map"], names)
 
     def plain(self, task: SegmentationTask) -> SegmentationTask:
         """Without the sizes of miou_ms."""

@@ -48,6 +48,11 @@ class DenseTask(Task):
     """Shorter sides of which training draws one per image; empty for that of `sides`."""
 
     @property
+    def panels(self) -> tuple[str, ...]:
+        """What a drawn answer shows, from left to right."""
+        return "truth", "answer"
+
+    @property
     def facts(self) -> str:
         several = f", in training {min(self.scales)} to {max(self.scales)} at random" if self.scales else ""
         return f"{self._title}images of {self._within}{several}"
@@ -121,6 +126,10 @@ class DenseSuite(Suite):
     @abstractmethod
     def evaluator(self, task: Any, source: Source) -> Evaluator:
         """A fresh evaluator for answers to the images of a source."""
+
+    def labelled(self, source: Source, classes: int, index: int) -> Image:
+        """An image with its truth drawn, to look at a data set; here without."""
+        return source.image(index)
 
     def plain(self, task: Any) -> Any:
         """The task with nothing but its own metric, which is all that is chosen by while a method trains."""
