@@ -19,6 +19,8 @@ LINE = 18
 """Height of a name below the images, in pixels."""
 GOLDEN = 0.618
 """Step from one hue to the next, in turns: neighbours differ, and none comes twice."""
+FEW = 16
+"""Classes up to which the hues are as far apart as can be."""
 
 
 def overlay(image: Image.Image, truth: Tensor, answer: Tensor, names: Sequence[str]) -> Image.Image:
@@ -46,19 +48,20 @@ def _page(image: Image.Image, truth: Tensor, maps: Sequence[Tensor], names: Sequ
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
     for place, label in enumerate(there):
         left, top = place % columns * 130, size[1] + 4 + place // columns * LINE
-        pen.rectangle((left, top, left + 12, top + 12), fill=colour(label))
+        pen.rectangle((left, top, left + 12, top + 12), fill=colour(label, len(names)))
         pen.text((left + 17, top - 1), names[label][:16], fill="black", font=font)
     return page
 
 
-def colour(label: int) -> tuple[int, int, int]:
-    """The colour of a class."""
-    red, green, blue = colorsys.hls_to_rgb(label * GOLDEN % 1, 0.35 + 0.3 * (label % 2), 0.9)
+def colour(label: int, classes: int) -> tuple[int, int, int]:
+    """The colour of one of so many classes."""
+    hue = label / classes if classes <= FEW else label * GOLDEN % 1
+    red, green, blue = colorsys.hls_to_rgb(hue, 0.35 + 0.3 * (label % 2), 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _tinted(image: Image.Image, labels: np.ndarray, known: np.ndarray, classes: int) -> Image.Image:
-    palette = np.array([colour(label) for label in range(classes)], np.float32)
+    palette = np.array([colour(label, classes) for label in range(classes)], np.float32)
     pixels = np.asarray(image, np.float32).copy()
     pixels[known] = (1 - TINT) * pixels[known] + TINT * palette[labels[known]]
     return Image.fromarray(pixels.round().astype(np.uint8))
