@@ -26,6 +26,7 @@ COSTED = (
     "petlbench.method",
     "petlbench.speed",
     "petlbench.surgery",
+    "petlbench.windows",
 )
 """Modules of the harness that can change what a method costs."""
 
