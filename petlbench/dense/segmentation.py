@@ -70,6 +70,9 @@ class Segmentation(DenseSuite):
         widths = {"width": task.width, "hidden": task.width} if task.width else {}
         return HEADS[task.head](encoder.channels, encoder.strides, task.classes, **widths)
 
+    def made_up(self, task: SegmentationTask, chance: torch.Generator) -> Target:
+        return {"map": torch.randint(task.classes, self.counted, generator=chance)}
+
     def evaluator(self, task: SegmentationTask, source: Source) -> MeanIoU:
         return MeanIoU(source, task.classes, self.names(source, task.classes))
 
