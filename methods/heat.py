@@ -54,7 +54,8 @@ class HEAT(LoRA):
     ranking: Literal["global", "layer"] = "global"
     """Whether heads are ranked over all blocks or within each block."""
     warmup: float = 0.1
-    """Epochs of training before the score, as a share of the recipe's; two at least."""
+    """Epochs (or steps, where a recipe has these) of training before the score, as a share of the recipe's; two at
+    least."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,9 +77,11 @@ class HEAT(LoRA):
         return vit
 
     def fit(self, trial: Trial) -> None:
-        initial = trial.state()
-        epochs = max(2, round(self.warmup * trial.recipe.epochs))  # fewer are no cosine
-        trial.fit(with_(trial.recipe, epochs=epochs, warmup_epochs=0, cooldown_epochs=0))
+        initial, recipe = trial.state(), trial.recipe
+        epochs = max(2, round(self.warmup * recipe.epochs))  # fewer are no cosine
+        steps = recipe.steps and max(2, round(self.warmup * recipe.steps))  # where training is measured in steps
+        recipe = with_(recipe, epochs=epochs, steps=steps, warmup_epochs=0, warmup_steps=0, cooldown_epochs=0)
+        trial.fit(recipe)
         scores = self.importance(trial)
         trial.restore(initial)
         self.switch_off(trial.encoder, scores)

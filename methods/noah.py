@@ -144,7 +144,8 @@ class NOAH(Method):
         train, held_out = trial.split()
         space = self.space(supernet.depth, random.Random(torch.initial_seed()))  # the seed of the run
         supernet.draw = space.draw
-        train.fit(with_(trial.recipe, epochs=self.supernet_epochs, lr=self.supernet_lr))
+        # Epochs even where the recipe counts steps: these are for the training of one sub-net.
+        train.fit(with_(trial.recipe, epochs=self.supernet_epochs, steps=None, lr=self.supernet_lr))
         supernet.draw = None
 
         def score(subnet: Subnet) -> float | None:

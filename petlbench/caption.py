@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pandas import DataFrame
 
@@ -37,8 +37,11 @@ def caption(found: Scores) -> str:
         "resize": "resize {}",
         "interpolation": "{} interpolation",
     }
+    if dense := _dense(runs, found.facts):
+        facts = {name: text for name, text in facts.items() if name not in ("image_size", "resize", "interpolation")}
     tasks = sum(not is_mean(column) for column in found.columns)
     said = [text.format(common[name]) for name, text in facts.items() if common.get(name, "") not in ("", "backbone")]
+    said += dense
     if found.left_out:
         said.insert(0, f"{tasks} of {tasks + found.left_out} tasks")
     if runs.empty:
@@ -49,6 +52,17 @@ def caption(found: Scores) -> str:
     mixed = [f"different data mixed in {', '.join(names)}"] if (names := _mixed(runs)) else []
     tail = [*mixed, f"data {_data(runs)}", f"measured on {machines}", f"{len(runs)} {_plural(len(runs), 'run')}"]
     return "; ".join([head, *said, *tail]) + "."
+
+
+def _dense(runs: DataFrame, facts: Mapping[str, str]) -> list[str]:
+    """How images are seen and how long is trained on them, task by task, or once where tasks agree; empty for suites
+    that are not dense. Runs know their length; the `facts` of tasks are those of the suite as it is now."""
+    lengths = {
+        str(task): " or ".join(dict.fromkeys(found)) for task, found in runs.groupby("task", sort=False)["length"]
+    }
+    said = {task: ", ".join(filter(None, (facts.get(task), length))) for task, length in lengths.items()}
+    kinds = {*said.values()} - {""}
+    return [*kinds] if len(kinds) == 1 else [f"{task}: {text}" for task, text in said.items() if text]
 
 
 def _hashes(runs: DataFrame) -> str:

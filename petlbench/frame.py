@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from statistics import fmean
 from typing import Any
 
@@ -13,6 +13,7 @@ from pandas import DataFrame, MultiIndex, Series
 from petlbench.cost import Cost
 from petlbench.errors import InputError, unknown
 from petlbench.measure import Counts
+from petlbench.recipe import Recipe
 from petlbench.record import Record
 from petlbench.selection import AXES, SCORED, axes, of_methods, refuse_mixed_data, states
 from petlbench.spec import Spec
@@ -56,6 +57,8 @@ class Scores:
     """Number of tasks of the suite that the table was asked to leave out."""
     metrics: dict[str, tuple[str, ...]]
     """The metrics of every task that shows several, its own first."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the tasks of a dense suite say of their heads and sizes, `Task.facts`."""
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -120,6 +123,7 @@ def scores(
         runs=found,
         left_out=len(suite.tasks) - len(chosen),
         metrics=metrics,
+        facts={task.name: task.facts for task in chosen if task.facts},
     )
 
 
@@ -156,7 +160,7 @@ def runs(
 
     Columns: `AXES`, suite, task, seed, metric, score (percent, or NaN), scores (all of them by metric), state (see
     `petlbench.selection`), data, sha256 (of the weights; empty if random), machine (its tag), method_parameters,
-    head_parameters, spent_trials, spent_seconds, file.
+    head_parameters, spent_trials, spent_seconds, length (see `_length`), file.
 
     Raises InputError for names that do not exist, for records of several suites, for runs of one task on different
     data unless `mix_data` is set, and for two runs of one row, task and seed that are both current.
@@ -190,10 +194,17 @@ def runs(
             "head_parameters": record.counts.head_parameters if record.counts else float("nan"),
             "spent_trials": record.budget.trials if record.budget else float("nan"),
             "spent_seconds": record.budget.seconds if record.budget else float("nan"),
+            "length": _length(record.run.recipe),
             "file": str(record.run.path),
         }
         for record, state in zip(records, became, strict=True)
     )
+
+
+def _length(recipe: Recipe) -> str:
+    """How long a dense suite is trained on, as in "300 steps of 8 images"; empty for others, which never say."""
+    long = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.total_epochs} epochs in batches"
+    return f"{long} of {recipe.batch_size} images" if recipe.is_dense else ""
 
 
 def costs(

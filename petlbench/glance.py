@@ -37,6 +37,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     machine: Where
     threads: int
     device: str
+    processes: int = 1
     code: dict[str, str] = {}
     started: str
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from petlbench import zoo
 from petlbench.cached import SHARE
+from petlbench.dense.suite import SHOWN
 from petlbench.estimate import Basis
 from petlbench.folder import BOTH
 from petlbench.plan import Planned, State
+from petlbench.recipe import Recipe
 from petlbench.run import Job
 from petlbench.suite import Suite
 
@@ -22,6 +24,9 @@ TODO: tuple[State, ...] = ("new", "failed", "waiting")
 
 RECORD, EPOCH = 6_000, 110
 """Bytes of a record without its curve, and of an epoch in the curve: rounded up from the records in results/zoo."""
+ROW, ROWS, PICTURE = 200, 50, 200_000
+"""Of dense suites: bytes of a row of the curve, rows at most without evaluations, and bytes of a drawn answer of 400
+pixels, all rounded up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +42,17 @@ class Outlook:
     wall_seconds: float
     """From the start of the first to the end of the last, `slots` at a time."""
     device_seconds: float
-    """Of all runs to do, one after the other: on a GPU its hours, on CPUs those of `cores` cores."""
+    """Of all runs to do, one after the other: hours of `processes` GPUs, or of `cores` cores."""
     slots: int
     cores: int
     """Cores per run on the CPU."""
+    processes: int
+    """Processes per run, each on a GPU of its own where there are GPUs."""
     device: str
     record_bytes: int
     """Records of the runs to do."""
+    picture_bytes: int
+    """Drawn answers of the runs to do, on dense suites."""
     image_bytes: int
     """Decoded images that the runs to do will keep beside their data, for the second run to read."""
     weight_bytes: int
@@ -75,9 +84,13 @@ def outlook(planned: Sequence[Planned], suite: str, slots: int, budget: float | 
         wall_seconds=ends[-1] if ends else 0.0,
         device_seconds=sum(each.seconds or 0.0 for each in todo),
         slots=slots,
-        cores=first.threads,
+        cores=first.threads * first.processes,
+        processes=first.processes,
         device=first.device,
-        record_bytes=sum(RECORD + EPOCH * each.job.run.recipe.total_epochs for each in todo),
+        record_bytes=sum(RECORD + _curve_bytes(each.job.run.recipe) for each in todo),
+        picture_bytes=sum(
+            SHOWN * PICTURE for each in todo if each.job.run.recipe.is_dense and not each.job.run.is_trial
+        ),
         image_bytes=_image_bytes([each.job for each in todo], zoo.suite(suite)()),
         weight_bytes=sum(each.stored_bytes or 0 for each in todo if each.job.save_weights),
         free_bytes=_free(Path(first.results)),
@@ -97,9 +110,19 @@ def _ends(seconds: Sequence[float], slots: int) -> list[float]:
     return ends
 
 
+def _curve_bytes(recipe: Recipe) -> int:
+    if not recipe.is_dense:
+        return EPOCH * recipe.total_epochs
+    steps = recipe.steps or recipe.total_epochs  # of a training in epochs, at least
+    looks = steps // recipe.evaluate_steps if recipe.evaluate_steps else 0
+    return ROW * (min(steps, ROWS) + looks)
+
+
 def _image_bytes(jobs: Sequence[Job], suite: Suite) -> int:
-    """Arrays of decoded images that are not beside the data yet. Those in the user's cache, where data are kept
-    read-only, are not looked for."""
+    """Arrays of decoded images that are not beside the data yet; dense suites keep none. Those in the user's cache,
+    where data are kept read-only, are not looked for."""
+    if suite.any_size:
+        return 0
     wanted = {}
     for job in jobs:
         run, task = job.run, suite.task(job.run.task)

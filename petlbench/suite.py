@@ -49,6 +49,12 @@ class Task:
     note: str = ""
     """Where the images come from, in one sentence."""
 
+    @property
+    def facts(self) -> str:
+        """What the captions of tables say of a task whose images keep their shapes: its head, and how large they are
+        seen. Empty where a run says it all."""
+        return ""
+
 
 class Suite(ABC):
     """A benchmark: a file in `benchmarks/` holds one subclass, and its name is the file's."""

@@ -9,8 +9,9 @@ from dense import ALSO, Coco
 from recorded import record
 from test_table_command import run
 
-from petlbench import comparison, frame, published, table
+from petlbench import comparison, frame, published, table, zoo
 from petlbench.columns import layout
+from petlbench.recipe import Recipe
 from petlbench.record import Record
 from petlbench.typeset import latex
 
@@ -108,3 +109,34 @@ def test_before_there_is_any_record_published_rows_are_laid_out(
     assert code == 0
     assert shown in out
     assert "dense" not in sources or "ViT-Adapter" in out  # the note of a number says which segmenter it is of
+
+
+def test_the_caption_says_how_large_images_are_seen_and_how_long_is_trained() -> None:
+    recipe = Recipe(steps=300, batch_size=8, decay="poly")
+    both = [record("lora", task, 1, suite="mini_ade20k", recipe=recipe) for task in ("semantic_fpn", "upernet")]
+    said = table.scores_table(frame.scores(both, zoo.suite("mini_ade20k")())).caption
+    assert "; trained on crops of 96, scored on images of at most 128 x 128 pixels, 300 steps of 8 images; " in said
+    assert "64 pixels" not in said  # what the run calls the size is the backbone's
+    assert "squash" not in said
+    windows = [record("lora", "upernet", 1, suite="ade20k", recipe=recipe)]
+    said = table.scores_table(frame.scores(windows, zoo.suite("ade20k")())).caption
+    assert (
+        "scored on images of 512 pixels at their shorter side and at most 2048 at the longer in windows of 512 every"
+        in said
+    )
+
+
+def test_tasks_that_are_seen_in_different_ways_are_told_apart_in_the_caption() -> None:
+    recipes = {"mask_rcnn_1x": Recipe(steps=90), "mask_rcnn_3x": Recipe(steps=270)}
+    both = [record("lora", task, 1, suite="coco", recipe=recipe) for task, recipe in recipes.items()]
+    said = table.scores_table(frame.scores(both, zoo.suite("coco")())).caption
+    assert "; mask_rcnn_1x: head mask_rcnn, images of 800 pixels at their shorter side and at most 1333" in said
+    assert "; mask_rcnn_3x: head mask_rcnn, images of 800" in said
+    assert "in training 480 to 800 at random, 270 steps of 64 images; " in said
+
+
+def test_a_suite_that_tells_nothing_of_its_tasks_leaves_the_caption_to_the_runs() -> None:
+    runs = [detector("hst", "mask_rcnn_1x", 40, recipe=Recipe(decay="poly", epochs=12))]
+    said = table.scores_table(frame.scores(runs, Coco())).caption
+    assert "; 12 epochs in batches of 64 images; " in said
+    assert "64 pixels" not in said

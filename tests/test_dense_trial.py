@@ -151,7 +151,7 @@ def test_recomputed_blocks_give_the_same_weights(make: Make) -> None:
 def test_methods_with_phases_train_by_steps_too(make: Make, method: str) -> None:
     trial = make(with_(RECIPE, steps=3), method)
     zoo.method(method)().fit(trial)
-    assert len(trial.curve) >= 6
+    assert len(trial.curve) > 3  # a step each, so there were several phases
     assert trial.found
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace as with_
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recorded
@@ -117,6 +118,60 @@ def test_a_record_that_names_a_suite_by_its_path_never_imports_it(tmp_path: Path
     assert not (tmp_path / "sprung").exists()
 
 
+ADE = zoo.suite("mini_ade20k")()
+STEPS = Recipe(steps=300, batch_size=8, decay="poly")
+
+
+def segmenter(label: str = "lora", task: str = "semantic_fpn", **changes: Any) -> Record:
+    return recorded.record(label, task, 0, suite="mini_ade20k", **{"recipe": STEPS, **changes})
+
+
+def expect_dense(run: Run, *records: Record, processes: int = 1, root: Path) -> Estimate:
+    for record in records:
+        Store(root).put(record)
+    history = History(glances(root).values(), [], "mini_ade20k", ADE, "cpu")
+    return history.estimate(Job(run=run, data="", results="", processes=processes))
+
+
+def test_a_dense_run_takes_as_long_as_its_steps_and_the_views_that_it_is_scored_in(tmp_path: Path) -> None:
+    done = segmenter()
+    longer = with_(done.run, recipe=with_(STEPS, steps=900))
+    views = 1 + 2 * (1 + round(1.25 * 128) ** 2 / 128**2)  # whole, and each of two sizes also mirrored
+    scoring = FORWARD * 60 * views
+    work = [STEP * steps * 8 * (96 / 128) ** 2 + scoring for steps in (300, 900)]
+    assert expect_dense(longer, done, root=tmp_path).seconds == pytest.approx(10 * work[1] / work[0])
+    looking = with_(done.run, recipe=with_(STEPS, evaluate_steps=100))  # behind 100, 200 and 300 steps
+    assert expect_dense(looking, root=tmp_path).seconds == pytest.approx(10 * (work[0] + 2 * scoring) / work[0])
+
+
+def test_windows_are_counted_as_often_as_they_are_seen() -> None:
+    crop, seen = zoo.suite("ade20k")().task("upernet").areas  # type: ignore[attr-defined]
+    windows = {
+        0.5: 1,
+        0.75: 1,
+        1.0: 2,
+        1.25: 2 * 2,
+        1.5: 2 * 3,
+        1.75: 3 * 4,
+    }  # of 512 every 341, at 512 x 683 times that
+    assert (crop, seen) == (512**2, 512**2 * (windows[1.0] + 2 * sum(windows.values())))
+
+
+def test_several_processes_share_the_time_of_a_run(tmp_path: Path) -> None:
+    done = segmenter()
+    assert expect_dense(done.run, done, processes=2, root=tmp_path).seconds == pytest.approx(5)
+    (tmp_path / "two").mkdir()
+    both = with_(done, processes=2)
+    assert expect_dense(done.run, both, root=tmp_path / "two").seconds == pytest.approx(20)
+
+
+def test_a_classifier_says_nothing_about_a_segmenter_nor_one_head_about_another(tmp_path: Path) -> None:
+    small, run = recorded.record("lora", "digits", 0, suite="mini"), segmenter().run
+    assert expect_dense(run, small, root=tmp_path).basis == "unknown"
+    assert expect_dense(run, segmenter(task="upernet"), root=tmp_path).basis == "unknown"
+    assert expect_dense(run, segmenter("hst"), root=tmp_path).basis == "similar"
+
+
 @pytest.fixture
 def planned(request_for: RequestFor) -> list[Planned]:
     """Eight runs of a minute each, of which one is done."""
@@ -151,6 +206,16 @@ def test_the_disk_holds_records_decoded_images_and_weights(planned: list[Planned
     assert found.weight_bytes == 0
     keeping = [with_(each, job=with_(each.job, save_weights=True), stored_bytes=1000) for each in planned]
     assert outlook(keeping, TINY, slots=1).weight_bytes == 7000
+
+
+def test_of_dense_runs_the_disk_holds_the_curves_and_the_pictures(planned: list[Planned]) -> None:
+    looking = with_(STEPS, evaluate_steps=30)
+    runs = [segmenter(recipe=recipe).run for recipe in (STEPS, looking)]
+    dense = [with_(planned[1], job=with_(planned[1].job, run=run)) for run in runs]
+    one, both = (outlook(dense[:number], "mini_ade20k", slots=1) for number in (1, 2))
+    assert (one.image_bytes, one.picture_bytes) == (0, both.picture_bytes / 2)
+    assert one.record_bytes == 6_000 + 50 * 200
+    assert both.record_bytes == 2 * one.record_bytes + 10 * 200
 
 
 @pytest.fixture

@@ -73,7 +73,8 @@ def _runs(planned: Sequence[Planned], found: Outlook) -> Table:
     from petlbench.estimate import WORDS
 
     budgeted = found.fits is not None
-    table = _table("run", "epochs", "state", "time", "judged by", *(["fits"] if budgeted else []), "record")
+    length = "steps" if any(each.job.run.recipe.steps for each in planned) else "epochs"
+    table = _table("run", length, "state", "time", "judged by", *(["fits"] if budgeted else []), "record")
     fitting = _fitting(planned, found.fits)
     for each in planned:
         run, waits = each.job.run, each.state == "waiting"
@@ -81,7 +82,8 @@ def _runs(planned: Sequence[Planned], found: Outlook) -> Table:
         fits = ["yes" if run.key in fitting else ""] if budgeted else []
         state = each.waits_for or each.state
         path = "" if waits else str(run.path)
-        table.add_row(str(run), str(run.recipe.total_epochs), state, _clock(each.seconds), words, *fits, path)
+        long = f"{run.recipe.steps:,}" if run.recipe.steps else str(run.recipe.total_epochs)
+        table.add_row(str(run), long, state, _clock(each.seconds), words, *fits, path)
     return table
 
 
@@ -126,11 +128,13 @@ def _summary(found: Outlook, budget: float | None) -> Iterable[str]:
         )
     else:
         hours = found.device_seconds / 3600
-        device = f"{hours:.2g} GPU-hours" if found.device != "cpu" else f"{hours * found.cores:.2g} core-hours"
+        on_gpus = f"{hours * found.processes:.2g} GPU-hours"
+        device = on_gpus if found.device != "cpu" else f"{hours * found.cores:.2g} core-hours"
         rest = f", and {unknown} runs whose time is unknown" if unknown else ""
         yield f"about {clock(found.wall_seconds)} to go, {found.slots} at a time ({device}){rest}"
         yield "times are " + ", ".join(f"{WORDS[basis]} ({count})" for basis, count in found.bases.items())
-    space = [("records", found.record_bytes), ("decoded images", found.image_bytes), ("weights", found.weight_bytes)]
+    space = [("records", found.record_bytes), ("pictures", found.picture_bytes)]
+    space += [("decoded images", found.image_bytes), ("weights", found.weight_bytes)]
     total = sum(size for _, size in space)
     parts = ", ".join(f"{what} {_size(size)}" for what, size in space if size)
     short = "" if total < found.free_bytes else "; THERE IS NOT ENOUGH"
@@ -155,6 +159,7 @@ def _json(planned: Sequence[Planned], found: Outlook) -> str:
             name: getattr(run, name) for name in ("suite", "task", "method", "label", "seed", "protocol")
         }
         row |= {"trial": run.is_trial, "overrides": run.overrides, "epochs": run.recipe.total_epochs}
+        row |= {"steps": run.recipe.steps} if run.recipe.steps else {}
         row |= {"state": each.state, "waits_for": each.waits_for, "seconds": each.seconds, "basis": each.basis}
         row |= {"key": None if waits else run.key, "path": None if waits else run.path.as_posix()}
         rows.append(row | ({"fits": run.key in fitting} if found.fits is not None else {}))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +55,23 @@ class SegmentationTask(DenseTask):
     width: int | None = None
     """Channels of the head, if other than published."""
 
+    @property
+    def facts(self) -> str:
+        seen = "" if self.inference == "whole" else f" in windows of {self.crop} every {self.stride}"
+        return f"{self._title}trained on crops of {self.crop}, scored on images of {self._within}{seen}"
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        views = (1.0, *self.ratios, *self.ratios)  # each ratio also mirrored
+        return self.crop**2, sum(self._area(ratio) for ratio in views)
+
+    def _area(self, ratio: float) -> float:
+        height, width = self._size(ratio)
+        if self.inference == "whole":
+            return height * width
+        windows = [len(starts(max(side, self.crop), self.crop, self.stride)) for side in (height, width)]
+        return math.prod(windows) * self.crop**2
+
 
 class Segmentation(DenseSuite):
     """A suite in the layout of ADEChallengeData2016."""
@@ -72,6 +90,10 @@ class Segmentation(DenseSuite):
 
     def made_up(self, task: SegmentationTask, chance: torch.Generator) -> Target:
         return {"map": torch.randint(task.classes, self.counted, generator=chance)}
+
+    def plain(self, task: SegmentationTask) -> SegmentationTask:
+        """Without the sizes of miou_ms."""
+        return replace(task, ratios=())
 
     def evaluator(self, task: SegmentationTask, source: Source) -> MeanIoU:
         return MeanIoU(source, task.classes, self.names(source, task.classes))

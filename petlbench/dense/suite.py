@@ -49,6 +49,35 @@ class DenseTask(Task):
     scales: tuple[int, ...] = ()
     """Shorter sides of which training draws one per image; empty for that of `sides`."""
 
+    @property
+    def facts(self) -> str:
+        several = f", in training {min(self.scales)} to {max(self.scales)} at random" if self.scales else ""
+        return f"{self._title}images of {self._within}{several}"
+
+    @property
+    def _title(self) -> str:
+        """The head, where it is not the name of the task."""
+        return "" if self.head == self.name else f"head {self.head}, "
+
+    @property
+    def _within(self) -> str:
+        shorter, longer = self.sides
+        if shorter == longer:
+            return f"at most {shorter} x {longer} pixels"
+        return f"{shorter} pixels at their shorter side and at most {longer} at the longer"
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        """Pixels that an image of 4 : 3 has in training, and in all the views together that it is scored in: what a
+        plan judges times by."""
+        height, width = self._size(1.0)
+        return height * width, height * width
+
+    def _size(self, ratio: float) -> Size:
+        """Height and width in which an image of 4 : 3 is seen, times a ratio."""
+        shorter, longer = self.sides
+        return round(ratio * shorter), round(ratio * min(longer, 4 * shorter / 3))
+
 
 class Evaluator(Protocol):
     """Collects answers and scores them once all are there."""
@@ -98,6 +127,10 @@ class DenseSuite(Suite):
     @abstractmethod
     def evaluator(self, task: Any, source: Source) -> Evaluator:
         """A fresh evaluator for answers to the images of a source."""
+
+    def plain(self, task: Any) -> Any:
+        """The task with nothing but its own metric, which is all that is chosen by while a method trains."""
+        return task
 
     def standard(self, task: Any, method: Method) -> Recipe:
         """The recipe of a task for a method that publishes none of its own."""

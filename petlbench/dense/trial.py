@@ -172,7 +172,7 @@ class DenseTrial(Trial):
         return parts[0], parts[1]
 
     def score(self) -> float:
-        return self.ranks.first(lambda: next(self._answers(self._source).scores())[1])
+        return self.ranks.first(lambda: next(self._answers(self._source, self.suite.plain(self.task)).scores())[1])
 
     def outputs(self, data: Examples) -> tuple[Outcome, Examples]:  # type: ignore[override]
         """The scores of the networks as they are now over a split, and the split; the first answers are drawn.
@@ -197,17 +197,18 @@ class DenseTrial(Trial):
         self.curve[-1] = replace(self.curve[-1], scores=scores)
 
     @torch.inference_mode()
-    def _answers(self, source: Source) -> Evaluator:
+    def _answers(self, source: Source, task: DenseTask | None = None) -> Evaluator:
+        task = task or self.task
         self.encoder.eval()
         self.head.eval()
-        evaluator = self.suite.evaluator(self.task, source)
-        shorter, longer = self.task.sides
+        evaluator = self.suite.evaluator(task, source)
+        shorter, longer = task.sides
         at_once = max(1, PIXELS // (shorter * longer))
         groups = [range(i, min(i + at_once, len(source))) for i in range(0, len(source), at_once)]
         for group, images in zip(
             groups, ahead(lambda group: [source.image(i) for i in group], groups, self.workers), strict=True
         ):
-            answers = self.suite.answers(self.task, self.look, images)
+            answers = self.suite.answers(task, self.look, images)
             for index, image, (found, seen) in zip(group, images, answers, strict=True):
                 evaluator.add(index, found, seen, (image.height, image.width))
         return evaluator

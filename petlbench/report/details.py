@@ -37,10 +37,13 @@ def sections(record: Record, changed: Iterable[str]) -> list[Section]:
         "seconds of the search": record.budget.seconds if record.budget else None,
         "epochs between test evaluations": run.evaluate_every or None,
     }
-    images = {
+    framing = {
         "size": f"{run.backbone.image_size} pixels",
         "resize": run.resize,
         "interpolation": run.interpolation,
+    }
+    images = {
+        **({} if run.recipe.is_dense else framing),  # a dense task has sizes of its own
         "normalization": run.normalization,
         "data": run.data,
     }
