@@ -18,9 +18,11 @@ from petlbench.suite import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Generator
 
     from petlbench.dense.coco import Instances
     from petlbench.dense.coco_evaluation import Evaluator
+    from petlbench.dense.head import Target
     from petlbench.dense.images import Source
     from petlbench.dense.mask_rcnn import MaskRCNN, Sizes
     from petlbench.encoder import Encoder
@@ -45,6 +47,8 @@ THRICE = replace(ONCE, steps=36 * STEPS, milestones=(27 / 36, 33 / 36))
 """The schedule 3x: 36 passes."""
 SCALES = tuple(range(480, 801, 32))
 """Shorter sides of multi-scale training."""
+OBJECTS = 7
+"""Objects of an image that training is timed with, about as many as COCO has on average."""
 BESIDE = ("box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
 """What tables show beside the AP of boxes."""
 
@@ -145,6 +149,20 @@ class COCO(DenseSuite):
         from petlbench.dense import pictures
 
         return pictures.labelled(instances(source), index)
+
+    def made_up(self, task: Task, chance: Generator) -> Target:
+        """Rectangles of a twentieth to three tenths of the image."""
+        import torch
+
+        height, width = self.counted
+        size = torch.tensor([width, height])
+        near, far = torch.rand(2, OBJECTS, 2, generator=chance)
+        corners = torch.cat([near * 0.7, near * 0.7 + 0.05 + far * 0.25], dim=1) * size.repeat(2)
+        masks = torch.zeros(OBJECTS, height, width, dtype=torch.uint8)
+        for mask, (left, top, right, bottom) in zip(masks, corners.int().tolist(), strict=True):
+            mask[top:bottom, left:right] = 1
+        labels = torch.randint(1, task.classes + 1, (OBJECTS,), generator=chance)
+        return {"boxes": corners, "labels": labels, "masks": masks}
 
     def evaluator(self, task: Task, source: Source) -> Evaluator:
         from petlbench.dense.coco_evaluation import Evaluator

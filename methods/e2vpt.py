@@ -175,7 +175,7 @@ def attend(attn: Any, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 def refuse_other_attention(attn: nn.Module) -> None:
     """Raise InputError for attention that `attend` does not compute."""
     if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
-        raise InputError("prefixes need timm's plain Attention; the blocks of this backbone have another one")
+        raise InputError(f"prefixes need timm's plain Attention; this backbone has {type(attn).__name__}")
 
 
 class Masks(nn.Module):

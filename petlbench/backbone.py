@@ -1,7 +1,8 @@
 """Backbones by name: the embedded `mini` and every ViT and Swin of timm, with weights from timm or a file.
 
 A name may carry settings of the architecture: the ViT-Tiny of MAE-Lite is `vit_tiny_patch16_224(num_heads=12)`, since
-its weights fit timm's three heads as well as its own twelve.
+its weights fit timm's three heads as well as its own twelve; `vit_base_patch16_224(window=14)` attends within windows,
+see `petlbench.windows`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from petlbench.errors import InputError, unknown
 from petlbench.method import Method
 from petlbench.run import Backbone
 from petlbench.spec import Spec
+from petlbench.windows import into_windows
 
 MINI: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": 128, "depth": 6, "num_heads": 4}
 """Architecture of the embedded backbone: a standard VisionTransformer."""
@@ -39,9 +41,12 @@ MODULES = {"vision_transformer": "ViT", "deit": "ViT", "swin_transformer": "Swin
 
 SETTINGS = (
     *("patch_size", "embed_dim", "depth", "depths", "num_heads", "mlp_ratio", "qkv_bias", "init_values", "window_size"),
-    *("class_token", "reg_tokens", "no_embed_class", "pre_norm", "global_pool", "dynamic_img_size"),
+    *("class_token", "reg_tokens", "no_embed_class", "pre_norm", "global_pool", "dynamic_img_size", "window"),
 )
-"""Settings of timm's models that a name may carry."""
+"""Settings that a name may carry: those of timm's models, and `window`, for any ViT."""
+
+WINDOW = "window"
+"""The setting that makes most blocks of a ViT attend within windows of so many patches."""
 
 PRETRAINED = "pretrained"
 """The weights that belong to the name: timm's own, or the ones in the package for `mini`."""
@@ -54,7 +59,7 @@ def describe(name: str, weights: str = PRETRAINED, image_size: int | None = None
     plain, settings = _settings(name)
     default_size, mean, std = _preprocessing(plain)
     name, digest = str(Spec(plain, settings)), None
-    if weights == PRETRAINED and name == "mini":
+    if weights == PRETRAINED and plain == "mini":
         digest = json.loads((files("petlbench.weights") / "mini.json").read_text())["sha256"]
     elif weights not in (PRETRAINED, RANDOM):
         digest = _sha256(Path(weights))
@@ -82,6 +87,7 @@ def build(
     """
     name, settings = _settings(name)
     size = image_size or _preprocessing(name)[0]
+    window = settings.pop(WINDOW, None)
     options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": drop_path, **settings}
     if any_size:  # position embeddings are then resized to each image, and masks of windows made for it
         options |= {"strict_img_size": False} if kind(name) == "Swin" else {"dynamic_img_size": True}
@@ -98,7 +104,11 @@ def build(
         model = _create(name, pretrained=weights == PRETRAINED, img_size=size, **options)
     if weights not in (PRETRAINED, RANDOM):
         _load(model, Path(weights))
-    return ViT(model) if isinstance(model, VisionTransformer) else Swin(model)
+    if isinstance(model, SwinTransformer):
+        return Swin(model)
+    if window:
+        into_windows(model, window)
+    return ViT(model)
 
 
 def names() -> list[str]:
@@ -112,6 +122,11 @@ def kind(name: str) -> str:
     return next((kind for module, kind in MODULES.items() if plain in timm.list_models(module=module)), "ViT")
 
 
+def has_windows(name: str) -> bool:
+    """Whether a ViT of that name attends within windows."""
+    return WINDOW in _settings(name)[1]
+
+
 def require(method: type[Method], called: str, name: str) -> None:
     """Raise InputError, naming the kinds that it supports, if a method cannot be built into a backbone."""
     if kind(name) not in method.backbones():
@@ -122,11 +137,17 @@ def require(method: type[Method], called: str, name: str) -> None:
 
 
 def _settings(name: str) -> tuple[str, dict[str, Any]]:
-    """A name without its settings, and these. Raises InputError for a setting that is none."""
+    """A name without its settings, and these. Raises InputError for a setting that is none or cannot be."""
     (found,) = spec.parse(name)
     for setting in found.fields:
         if setting not in SETTINGS:
             raise unknown(f"setting of backbone {found.name}:", setting, SETTINGS)
+    if WINDOW in found.fields:
+        side, plain = found.fields[WINDOW], found.name.partition(".")[0]
+        if type(side) is not int or side < 1:
+            raise InputError(f"backbone {name}: window={side} must be a number of patches, 1 or more")
+        if plain in timm.list_models(module="swin_transformer"):
+            raise InputError(f"backbone {name}: a Swin has windows of its own, whose setting is window_size")
     return found.name, dict(found.fields)
 
 

@@ -10,6 +10,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from petlbench.windows import WindowedAttention
+
 
 class Encoder(nn.Module, ABC):
     """What a method makes of a backbone, and what every head is put on."""
@@ -54,6 +56,8 @@ class ViT(Encoder):
         self.patch: int = model.patch_embed.patch_size[0]
         self.channels = (self.width,) * 4
         self.strides = (self.patch,) * 4
+        self.windowed = [module for module in model.modules() if isinstance(module, WindowedAttention)]
+        """What has to know how the patches lie."""
         self.requires_grad_(False)
 
     @property
@@ -79,6 +83,8 @@ class ViT(Encoder):
     def embed(self, images: Tensor) -> Tensor:
         """The tokens (B, prefix + patches, width) in front of the first block."""
         model = self.model
+        for attention in self.windowed:
+            attention.grid = self.grid(images)
         return model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
 
     def own(self, tokens: Tensor, images: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class History:
         self._paces: dict[tuple[object, ...], list[float]] = defaultdict(list)
         self._medians: dict[tuple[object, ...], float] = {}
         done = [each for each in records if each.status == "done" and each.counts is not None]
-        costs = list(costs)
+        costs = [cost for cost in costs if not cost.suite]
         for each in done:
             self._count(each.run.method, each.run.label, each.run.backbone.name, self._dense(each.run), each.counts)
         for cost in costs:

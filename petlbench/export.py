@@ -216,7 +216,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _licence(run: Run) -> str:
-    name = run.backbone.name
+    name = run.backbone.name.partition("(")[0]
     if run.backbone.weights == "random":
         return "none: the backbone is random"
     if name == "mini":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import tempfile
@@ -28,6 +29,54 @@ def write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def create(path: Path, content: bytes) -> bool:
+    """Create a file that holds its content from its first moment on; False if there is one already.
+
+    One of all who try at once, on all machines, succeeds. Whoever is killed at it leaves nothing of this name.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=TEMPORARY)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, 0o644)
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                # A network file system that repeats a request finds the name taken by the request itself.
+                return os.fstat(handle).st_nlink == 2
+            return True
+    except FileNotFoundError:
+        if path.parent.exists():  # somebody has swept
+            return False
+        raise
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _create_in_steps(path, content)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What file systems without hard links answer, such as those of memory cards."""
+
+
+def _create_in_steps(path: Path, content: bytes) -> bool:
+    """Create a file, which is empty until it is written."""
+    try:
+        with path.open("xb") as file:
+            try:
+                file.write(content)
+                file.flush()
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextmanager

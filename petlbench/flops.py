@@ -30,6 +30,11 @@ def multiply_adds(network: nn.Module, images: Tensor) -> int:
     value, as fvcore does; `FREE` counts nothing. A function with a backward pass of its own counts what its forward
     pass does. Raises UncountedOperator for any other operator.
     """
+    return shares(network, images)[""]
+
+
+def shares(network: nn.Module, images: Tensor) -> dict[str, int]:
+    """`multiply_adds` of a network, under "", and of each of its modules, under the module's path."""
     with torch.no_grad(), _without_jit_warnings(), _open_functions():
         from fvcore.nn import FlopCountAnalysis  # inside the filter: importing it already calls torch.jit
 
@@ -38,10 +43,10 @@ def multiply_adds(network: nn.Module, images: Tensor) -> int:
         analysis.set_op_handle(**_handles())
         for name in FREE:
             analysis.set_op_handle(f"aten::{name}", None, f"aten::{name}_", None)
-        total = analysis.total()
+        found = analysis.by_module()
     if uncounted := sorted(analysis.unsupported_ops()):
         raise UncountedOperator(f"nothing says how to count {', '.join(uncounted)}: see FREE and _handles in flops.py")
-    return int(total)
+    return {path: int(count) for path, count in found.items()}
 
 
 def training_flops(network: nn.Module, images: Tensor) -> int:

@@ -216,25 +216,30 @@ def costs(
 ) -> DataFrame:
     """One row per cost, machine by machine. What was only counted is left out where it was timed as well.
 
-    Columns: machine (its tag), `COST_AXES`, classes (of the head), stale, then the fields of `Counts` and of `Speed`
-    under their names and in their units, and seconds: the mean wall time of those `records` that agree in method,
+    Columns: machine (its tag), task (SUITE/TASK of a dense suite, empty for classifiers), `COST_AXES`, classes (of the
+    head), stale, then the fields of `Counts` and of `Speed` under their names and in their units, head_flops (what
+    `flops` has beside encoder_flops), and seconds: the mean wall time of those `records` that agree in method,
     backbone, machine, device, threads and precision; NaN if there is none, or if they are of several suites or lengths.
     """
     done = [record for record in records if record.status == "done" and not record.run.is_trial]
     rows = [
-        {"machine": cost.machine.tag, **axes(cost), "classes": cost.classes, "stale": is_stale(cost)}
+        {"machine": cost.machine.tag, "task": f"{cost.suite}/{cost.task}" if cost.suite else ""}
+        | {**axes(cost), "classes": cost.classes, "stale": is_stale(cost)}
         | asdict(cost.counts)
         | (asdict(cost.speed) if cost.speed else {})
-        | {"seconds": _seconds(cost, done)}
+        | ({"image_size": f"{cost.size[0]} x {cost.size[1]}"} if cost.size else {})
+        | {"seconds": float("nan") if cost.suite else _seconds(cost, done)}
         for cost in of_methods(costs, methods)
     ]
     if not rows:
         raise InputError("no cost is there yet: `petlbench cost` measures them")
     measured = [field.name for field in (*fields(Counts), *fields(Speed))]
-    columns = dict.fromkeys(["machine", *COST_AXES, "classes", "stale", *measured, "seconds"])
-    table = DataFrame(rows, columns=list(columns)).sort_values("machine", kind="stable")
+    columns = dict.fromkeys(["machine", "task", *COST_AXES, "classes", "stale", *measured, "head_flops", "seconds"])
+    table = DataFrame(rows, columns=list(columns)).sort_values(["machine", "task"], kind="stable")
+    table["head_flops"] = pd.to_numeric(table["flops"]) - pd.to_numeric(table["encoder_flops"])
     timed = table["device"].notna()
-    either = timed.groupby([table[name] for name in ("machine", "method", "backbone", "image_size")]).transform("any")
+    alike = [table[name] for name in ("machine", "task", "method", "backbone", "image_size")]
+    either = timed.groupby(alike, sort=False).transform("any")
     return table[timed | ~either].reset_index(drop=True)
 
 

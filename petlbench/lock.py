@@ -1,7 +1,7 @@
 """Locks in a shared folder: a run is in the hands of one worker, whatever engines and machines work on one store.
 
-A lock is a file that whoever wants it creates (O_EXCL, which file systems decide for all machines, NFS among them), and
-whose date its holder renews. It is never taken from a holder that lives:
+A lock is a file that whoever wants it creates with its name in it (by a hard link, which file systems decide for all
+machines, NFS among them), and whose date its holder renews. It is never taken from a holder that lives:
 
 * A holder on this machine lives as long as its process does; no clock is asked.
 * One elsewhere is suspected when its file is old by the clock of the file system, which stamps both the file and what
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import glob
 import os
 import secrets
 import socket
@@ -30,6 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+from petlbench import files
 
 SUFFIX = ".lock"
 
@@ -85,6 +88,7 @@ def hold(
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = _me()
     chain = _take(path, mine, quiet, watch)
+    _sweep(path)
     ended = threading.Event()
     heart = threading.Thread(target=_live, args=(chain, mine, ended, lost, beat), daemon=True)
     heart.start()
@@ -122,7 +126,7 @@ def _take(path: Path, mine: Owner, quiet: float, watch: float) -> list[Path]:
     """Take the lock, or succeed the dead, and return its files from the first to our own."""
     while True:
         chain, links = [path], list[_Link]()
-        while not _create(chain[-1], msgspec.json.encode(mine)):
+        while not files.create(chain[-1], msgspec.json.encode(mine)):
             link = _read(chain[-1])
             if link is None:  # it was let go meanwhile
                 break
@@ -144,9 +148,9 @@ def _let_go(chain: list[Path], mine: Owner) -> None:
     tombstone, last = _named(chain[0], mine), dataclasses.replace(mine, token=secrets.token_hex(8))
     with suppress(OSError):  # the folder is gone, or cannot be written any more
         try:
-            is_ours = _create(tombstone, msgspec.json.encode(last))
+            is_ours = files.create(tombstone, msgspec.json.encode(last))
         except OSError:  # a full disk still has room for a name
-            is_ours = _create(tombstone, b"")
+            is_ours = files.create(tombstone, b"")
         if is_ours:  # from here on, nobody can succeed us
             for file in [*chain, tombstone]:
                 file.unlink(missing_ok=True)
@@ -162,20 +166,11 @@ def _live(chain: list[Path], mine: Owner, ended: threading.Event, lost: Callable
             os.utime(chain[-1])  # by the clock of the file system, not ours
 
 
-def _create(path: Path, content: bytes) -> bool:
-    """Create one file of a lock; False if there is one."""
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        os.write(handle, content)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(handle)
-    return True
+def _sweep(path: Path) -> None:
+    """Remove what those have left who were killed while they reached for this lock, which we hold."""
+    with suppress(OSError):
+        for left in path.parent.glob(f".{glob.escape(path.name)}*{files.TEMPORARY}"):
+            left.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> _Link | None:
@@ -190,7 +185,7 @@ def _read(path: Path) -> _Link | None:
         if not found.token.isalnum():  # it becomes part of a name
             raise ValueError(found.token)
     except (msgspec.MsgspecError, ValueError):
-        # Its creator died before it had written its name, or is about to. Nobody renews its date, so that is a token.
+        # Nobody of ours wrote that, or a file system without hard links was left half-way. Nobody renews its date.
         found = Owner(token=f"{facts.st_ino:x}x{facts.st_mtime_ns:x}")
     return _Link(found, facts.st_mtime)
 
@@ -221,7 +216,7 @@ def _died(path: Path, link: _Link, quiet: float, watch: float) -> bool:
 def _age(seen: float, folder: Path) -> float:
     """Seconds since a date, by the clock that made it, that of the file system; by ours where we cannot write."""
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".now") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             os.utime(file.fileno())
             return os.fstat(file.fileno()).st_mtime - seen
     except OSError:
@@ -259,12 +254,13 @@ def _is_dead(owner: Owner) -> bool:
 
 
 def _runs(pid: int, born: str) -> bool:
-    """Whether the process that was born then is alive; a zombie is not."""
+    """Whether the process that was born then is alive; a zombie is not, once all of its threads have ended."""
     try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return _is_hidden(pid)
-    return state not in "ZX" and rest[18] == born
+    state, threads, start = facts[0], int(facts[17]), facts[19]
+    return start == born and (state not in "ZX" or threads > 1)
 
 
 def _is_hidden(pid: int) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from petlbench.encoder import Encoder
-from petlbench.flops import multiply_adds, training_flops
+from petlbench.flops import multiply_adds, shares, training_flops
 from petlbench.surgery import fold, trained, trained_state
 
 
@@ -42,6 +42,8 @@ class Counts:
     saved_bytes: int
     """What autograd keeps of the forward pass for the backward pass, beside weights and buffers of the network.
     It grows with the batch, and with it the memory of training."""
+    encoder_flops: int | None = None
+    """Of `flops`, those of the encoder; the head has the rest. None in what was counted before this was."""
 
 
 def count(encoder: Encoder, head: nn.Module, images: Tensor, *, large: bool = False) -> Counts:
@@ -61,18 +63,19 @@ def count(encoder: Encoder, head: nn.Module, images: Tensor, *, large: bool = Fa
         to_train = (deepcopy(network).to("meta"), images.to("meta")) if large else (network, images)
         training = training_flops(*to_train)
         network.eval()
-        plain = multiply_adds(network, images)
-        folded = multiply_adds(fold(network), images) if foldable(network) else plain
+        parts = shares(network, images)
+        folded = multiply_adds(fold(network), images) if foldable(network) else parts[""]
     return Counts(
         method_parameters=method,
         head_parameters=classifier,
         trainable_parameters=method + classifier,
         total_parameters=total,
         stored_bytes=_stored_bytes(encoder, head),
-        flops=plain,
+        flops=parts[""],
         flops_folded=folded,
         training_flops=training,
         saved_bytes=saved,
+        encoder_flops=parts["encoder"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from petlbench.errors import InputError
 from petlbench.files import write
 from petlbench.record import FORMAT, Record
 
+BESIDE = ("weights", "pictures")
+"""Folders of a store that hold what a run has left beside its record, under the record's own path."""
+
 Prefer = Literal["ours", "theirs", "newer"]
 """Whose record is kept where both have one and they differ."""
 
@@ -27,7 +31,7 @@ class Outcome:
     """What a merge has done."""
 
     copied: dict[str, int] = field(default_factory=dict)
-    """Files that were missing, by kind: record, cost, plan, log."""
+    """Files that were missing, by kind: record, cost, plan, log, weights, picture."""
     equal: int = 0
     """Records and costs that both have."""
     decided: list[str] = field(default_factory=list)
@@ -49,7 +53,7 @@ def merge(theirs: Path, ours: Path, prefer: Prefer | None = None) -> Outcome:
         raise InputError(f"{theirs}: is --results itself")
     outcome = Outcome()
     for path in _files(theirs, "*/*/*.json"):
-        if path.parts[0] not in (PLANS, "weights", "submitted", "logs"):
+        if path.parts[0] not in (PLANS, *BESIDE, "submitted", "logs"):
             _one(theirs, ours, path, prefer, outcome)
     for path in _files(theirs, f"{PLANS}/*.json"):
         _plan(theirs, ours, path, outcome)
@@ -69,6 +73,7 @@ def _one(theirs: Path, ours: Path, path: Path, prefer: Prefer | None, outcome: O
         return
     if old == new:
         outcome.equal += 1
+        _copy_beside(theirs, ours, path, outcome)
         return
     takes = _takes(old, new, prefer) if old else True
     if takes is None:
@@ -82,9 +87,33 @@ def _one(theirs: Path, ours: Path, path: Path, prefer: Prefer | None, outcome: O
         return
     try:
         with lock.hold(lock.beside(ours / path), lambda: None):
+            _remove_beside(ours, path)
             _copy(theirs / path, ours / path, "" if old else "cost" if isinstance(new, Cost) else "record", outcome)
+            _copy_beside(theirs, ours, path, outcome)
     except lock.HeldError as error:
         outcome.skipped.append(f"{path}: {error}; merge again when it has ended")
+
+
+def _copy_beside(theirs: Path, ours: Path, record: Path, outcome: Outcome) -> None:
+    """What their run has left beside a record that both have now, where ours is missing."""
+    for path in _beside(theirs, record):
+        if not (ours / path).exists():
+            _copy(
+                theirs / path, ours / path, {"weights": "weights file", "pictures": "picture"}[path.parts[0]], outcome
+            )
+
+
+def _remove_beside(ours: Path, record: Path) -> None:
+    """What our run has left, whose record is about to be replaced: it would be taken for the other run's."""
+    for path in _beside(ours, record):
+        (ours / path).unlink(missing_ok=True)
+
+
+def _beside(root: Path, record: Path) -> Iterator[Path]:
+    """The files below a store that belong to a record."""
+    stem = glob.escape(str(record.with_suffix("")))
+    yield from _files(root, f"weights/{stem}.safetensors")
+    yield from _files(root, f"pictures/{stem}/*.png")
 
 
 def _takes(old: Record | Cost, new: Record | Cost, prefer: Prefer | None) -> bool | None:

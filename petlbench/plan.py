@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from petlbench import provenance, search, spec, zoo
-from petlbench.cost import CostJob
+from petlbench.cost import BATCH, DENSE_BATCH, CostJob
+from petlbench.dense.suite import DenseSuite
 from petlbench.estimate import Basis, History
 from petlbench.glance import Glance, glances
 from petlbench.request import Cell, Request, cells
@@ -122,22 +123,27 @@ def _chosen(cell: Cell, past: Past) -> tuple[list[Glance], Glance | None]:
 
 
 def cost_jobs(planned: Iterable[Planned]) -> list[CostJob]:
-    """The costs that a plan's table needs and that this machine has not measured yet, one per method and backbone."""
+    """The costs that a plan's table needs and that this machine has not measured yet: one per method and backbone, and
+    per task of a dense suite."""
     jobs: dict[str, CostJob | None] = {}
     for each in planned:
         job, run = each.job, each.job.run
         if run.is_trial or each.state == "waiting":
             continue
         plugin = job.plugins.get(run.method, run.method)
+        dense = issubclass(zoo.suite(job.plugins.get(run.suite, run.suite)), DenseSuite)
         cost = CostJob(
             method=run.method,
             fields=run.fields,
             label=spec.label(run.method, spec.make(zoo.method(plugin), run.fields, f"method {run.method}")),
             backbone=run.backbone,
+            suite=run.suite if dense else "",
+            task=run.task if dense else "",
             results=job.results,
             plugins=job.plugins,
             device=job.device,
             threads=job.threads,
+            batch_size=DENSE_BATCH if dense else BATCH,
             precision=run.recipe.precision,
         )
         if cost.key not in jobs:

@@ -26,6 +26,7 @@ COSTED = (
     "petlbench.method",
     "petlbench.speed",
     "petlbench.surgery",
+    "petlbench.windows",
 )
 """Modules of the harness that can change what a method costs."""
 
@@ -79,6 +80,11 @@ def fingerprint(method: str, suite: str | None = None) -> dict[str, str]:
     return found | _plugin(zoo.home(zoo.BENCHMARKS, suite)) if suite else found
 
 
+def cost_fingerprint(method: str, suite: str = "") -> dict[str, str]:
+    """The same for what can change a cost: of a method alone, or with the heads of a suite."""
+    return fingerprint(method) | (_plugin(zoo.home(zoo.BENCHMARKS, suite)) if suite else {})
+
+
 def libraries(method: str, suite: str | None = None) -> dict[str, str]:
     """Versions of the packages that the files of a method and a suite have imported, such as {"peft": "0.21.2"}."""
     homes = [zoo.home(zoo.METHODS, method), *([zoo.home(zoo.BENCHMARKS, suite)] if suite else [])]
@@ -90,7 +96,7 @@ def libraries(method: str, suite: str | None = None) -> dict[str, str]:
 
 def changed_cost(cost: Cost, method: str) -> list[str]:
     """The modules whose code differs from the code that measured this cost; `method` is its name or path."""
-    now = fingerprint(method)
+    now = cost_fingerprint(method, cost.suite)
     return [name for name in now if cost.code.get(name) != now[name]]
 
 

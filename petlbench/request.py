@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from petlbench import backbone as backbones
 from petlbench import search, spec, zoo
@@ -84,6 +85,7 @@ def cells(request: Request, progress: Callable[[str], None] = lambda text: None)
     backbone, normalization = _backbone(request)
     for each, method in methods:  # before any data are made
         backbones.require(type(method), each.name, request.backbone)
+        _check_windows(method, each, request.backbone)
         search.space(method, ())
         for task in tasks if request.protocol == "paper" else ():
             _published(method, each, request.suite, task)
@@ -242,6 +244,18 @@ def _recipe(method: Method, suite: Suite, name: str, task: Task, overrides: Mapp
         stretched = {name: round(getattr(recipe, name) * ratio) for name in ("warmup_epochs", "cooldown_epochs")}
         recipe = dataclasses.replace(recipe, **stretched)
     return dataclasses.replace(recipe, **overrides)
+
+
+def _check_windows(method: Method, asked: Spec, backbone: str) -> None:
+    """Raise InputError for a method that has attention of its own, which knows nothing of windows."""
+    if not backbones.has_windows(backbone):
+        return
+    with torch.device("meta"):  # shapes only: no weight takes memory or time
+        vit = backbones.build(backbone, backbones.RANDOM, any_size=True)
+        try:
+            method.attach(vit)
+        except InputError as error:
+            raise InputError(f"method {asked.name} cannot be built into backbone {backbone}: {error}") from error
 
 
 def _check_processes(request: Request, suite: Suite, tasks: Sequence[Task], methods: Sequence[Method]) -> None:

@@ -37,7 +37,8 @@ class Speed:
     """Threads that torch uses on the CPU."""
     precision: Precision
     """Arithmetic; below fp32 by autocast."""
-    image_size: int
+    image_size: int | None
+    """Height and width; None for images that are not square."""
     batch_size: int
     """Images per step, except for the latency."""
     warmup: int
@@ -45,7 +46,7 @@ class Speed:
     repeats: int
     """Steps that do."""
     train_images_per_second: float
-    """Forward, cross-entropy, backward and AdamW over what requires a gradient. Loading of images is left out."""
+    """Forward, loss, backward and AdamW over what requires a gradient. Loading of images is left out."""
     train_spread: float
     inference_images_per_second: float
     inference_spread: float
@@ -78,16 +79,38 @@ def speed(
     repeats: int = 10,
     warmup: int = 3,
 ) -> Speed:
-    """Time training and inference on random images, and read the peaks of memory.
+    """Time a classifier: training and inference on random images, and the peaks of memory. See `timing`."""
+    network = Network(encoder, head)
+    source = torch.Generator().manual_seed(0)
+    images = torch.randn(batch_size, 3, image_size, image_size, generator=source)
+    labels = torch.randint(classes, (batch_size,), generator=source)
+
+    def loss(images: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(images), labels.to(images.device))
+
+    return timing(network, images, loss, device=device, precision=precision, repeats=repeats, warmup=warmup)
+
+
+def timing(
+    network: nn.Module,
+    images: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+    repeats: int = 10,
+    warmup: int = 3,
+) -> Speed:
+    """Time training and inference of a network on a batch of images, and read the peaks of memory.
+
+    Inference is `network(images)`; a step of training is the `loss` of the images, backward and AdamW.
 
     Call it in a fresh process, since the memory includes what the process holds already, and call it last: the
     network moves to the device and its batch norms see random images. No weight changes. Where a step takes seconds,
     as a large model's on a CPU, there are fewer repeats; the result says how many there were.
     """
-    network = Network(encoder, head).to(device)
-    source = torch.Generator().manual_seed(0)
-    images = torch.randn(batch_size, 3, image_size, image_size, generator=source).to(device)
-    labels = torch.randint(classes, (batch_size,), generator=source).to(device)
+    network, images = network.to(device), images.to(device)
+    batch_size, _, height, width = images.shape
 
     network.eval()
     step_seconds, _ = _timed(_inference(network, images, precision), device, warmup=0, repeats=1)
@@ -104,7 +127,7 @@ def speed(
 
     network.train()
     peak = PeakMemory(device)
-    training, train_spread = timed(_training(network, images, labels, precision))
+    training, train_spread = timed(_training(network, images, loss, precision))
     train_memory, train_reserved = peak.read()
     network.zero_grad(set_to_none=True)
 
@@ -116,7 +139,7 @@ def speed(
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
-        image_size=image_size,
+        image_size=height if height == width else None,
         batch_size=batch_size,
         warmup=warmup,
         repeats=repeats,
@@ -147,7 +170,9 @@ def _inference(network: nn.Module, images: Tensor, precision: Precision) -> Call
     return step
 
 
-def _training(network: nn.Module, images: Tensor, labels: Tensor, precision: Precision) -> Callable[[], object]:
+def _training(
+    network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], precision: Precision
+) -> Callable[[], object]:
     """One step of training over the images. A learning rate of zero costs the same and leaves the weights alone."""
     optimizer = torch.optim.AdamW(list(trained(network)), lr=0.0, fused=True)
     scaler = torch.amp.GradScaler(images.device.type, enabled=precision == "fp16")
@@ -155,8 +180,8 @@ def _training(network: nn.Module, images: Tensor, labels: Tensor, precision: Pre
     def step() -> None:
         optimizer.zero_grad()
         with _autocast(images.device, precision):
-            loss = nn.functional.cross_entropy(network(images), labels)
-        scaler.scale(loss).backward()
+            found = loss(images)
+        scaler.scale(found).backward()
         scaler.step(optimizer)
         scaler.update()
 

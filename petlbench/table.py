@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -68,8 +69,8 @@ def costs_csv(found: DataFrame) -> str:
 
 
 def cost_tables(found: DataFrame) -> list[Table]:
-    """The costs, as `petlbench.frame.costs` gives them, one table per machine."""
-    return [cost_table(part) for _, part in found.groupby("machine", sort=False)]
+    """The costs, as `petlbench.frame.costs` gives them, one table per machine and task."""
+    return [cost_table(part) for _, part in found.groupby(["machine", "task"], sort=False)]
 
 
 def scores_csv(found: Scores) -> str:
@@ -134,6 +135,8 @@ COST_COLUMNS = {
     "stored_bytes": ("", "stored (MiB)", 2**20),
     "flops": ("GFLOPs", "unfolded", 1e9),
     "flops_folded": ("GFLOPs", "folded", 1e9),
+    "encoder_flops": ("GFLOPs", "encoder", 1e9),
+    "head_flops": ("GFLOPs", "head", 1e9),
     "saved_bytes": ("", "saved (MiB)", 2**20),
     "train_images_per_second": ("images/s", "train", 1),
     "inference_images_per_second": ("images/s", "inference", 1),
@@ -144,10 +147,13 @@ COST_COLUMNS = {
     "seconds": ("", "run (s)", 1),
 }
 """Group, name and unit of the fields that a table of costs shows."""
+SHARES = ("encoder_flops", "head_flops")
+"""Those that it shows for dense suites only: a linear head has nearly nothing."""
 
 
 def cost_table(found: DataFrame) -> Table:
-    """The costs on one machine, as `petlbench.frame.costs` gives them, in units that suit the numbers."""
+    """The costs on one machine, and of one task, as `petlbench.frame.costs` gives them, in units that suit them."""
+    task = found["task"].iloc[0]
     varying = [name for name in COST_AXES if name == "method" or found[name].nunique() > 1]
     columns = [(Column(_words(name), key=True), [Cell(_words(value)) for value in found[name]]) for name in varying]
     methods = zip(found["method"], found["stale"], strict=True)
@@ -155,6 +161,8 @@ def cost_table(found: DataFrame) -> Table:
     for field, (group, name, unit) in COST_COLUMNS.items():
         values = pd.to_numeric(found[field])
         if values.isna().all():  # not asked for: what can only be timed, the runs of another suite
+            continue
+        if field in SHARES and not task:
             continue
         figures = 4 if group == "GFLOPs" else 3  # the field compares 17.58 with 17.64
         head = Column(
@@ -172,7 +180,9 @@ def cost_table(found: DataFrame) -> Table:
         *(f"Memory is the peak of: {kind}." for kind in [", ".join(found["memory_kind"].dropna().unique())] if kind),
         *(["† The code has changed since."] if found["stale"].any() else []),
     ]
-    return Table(f"cost-{machine}", f"Costs on {machine}: {said}.", heads, list(zip(*cells, strict=True)), notes)
+    of = f" of {task}, neck and head included," if task else ""
+    name = re.sub("[/_]", "-", f"cost-{machine}-{task}".rstrip("-"))
+    return Table(name, f"Costs{of} on {machine}: {said}.", heads, list(zip(*cells, strict=True)), notes)
 
 
 def significant(value: float, figures: int = 3) -> str:

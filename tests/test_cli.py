@@ -32,7 +32,7 @@ OPTIONS = {
     "compare": "results suite tasks methods metric reference format mix-data",
     "figure": "results suite tasks methods metric kind x columns out mix-data",
     "export": "out fold weights files results",
-    "cost": "methods backbone weights device threads batch-size precision no-time format results",
+    "cost": "methods backbone weights device threads suite tasks batch-size precision no-time format results",
     "list": "methods results format",
     "show": "backbone",
     "data": "",

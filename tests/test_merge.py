@@ -53,6 +53,33 @@ def test_what_is_missing_is_copied_and_what_is_equal_is_fine(
     assert merge(ours, theirs, capsys=capsys) == "nothing copied, 4 equal, 0 decided, 0 in conflict\n"
 
 
+def leave(store: Store, record: Record, content: str) -> list[Path]:
+    """What a run leaves beside its record."""
+    stem = record.run.path.with_suffix("")
+    left = [Path("weights", stem).with_suffix(".safetensors"), Path("pictures", stem, "0.png")]
+    for path in left:
+        (store.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (store.root / path).write_text(content)
+    return left
+
+
+@pytest.mark.parametrize(("prefer", "kept"), [("ours", "ours"), ("theirs", "theirs")])
+def test_weights_and_pictures_go_with_the_record_that_is_kept(
+    ours: Store, theirs: Store, prefer: str, kept: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours.put(A)
+    theirs.put(dataclasses.replace(A, scores={"top1": 60.0}))
+    theirs.put(B)
+    left = leave(ours, A, "ours")
+    leave(theirs, A, "theirs")
+    missing = leave(theirs, B, "theirs")
+    leave(theirs, recorded.record("hst", "c", 0), "of a run without a record")
+    assert " weights file" in merge(ours, theirs, "--prefer", prefer, capsys=capsys)
+    assert {(ours.root / path).read_text() for path in left} == {kept}
+    assert {(ours.root / path).read_text() for path in missing} == {"theirs"}
+    assert not list(ours.root.rglob("c-*.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("options", "kept", "code"),
     [((), 80, 1), (("--prefer", "ours"), 80, 0), (("--prefer", "theirs"), 60, 0), (("--prefer", "newer"), 60, 0)],

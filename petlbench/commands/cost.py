@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   petlbench cost --methods hst,lora,vpt --backbone vit_base_patch16_224
   petlbench cost --methods all --backbone mini --no-time
+  petlbench cost --methods linear,hst --suite mini-coco --tasks mask_rcnn      (the whole detector)
 """
 
 
@@ -22,7 +23,13 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--methods", default="all", metavar="NAME[(FIELD=VALUE,...)],...", help="(default: all)")
     shared.add_backbone(parser)
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images per batch (default: 32)")
+    parser.add_argument(
+        "--suite", default="", metavar="NAME", help="a dense suite, whose neck and head count (default: a linear head)"
+    )
+    parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="images per batch (default: 32; of a dense suite: 2)"
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--no-time", dest="timed", action="store_false", help="only what can be counted")
     parser.add_argument("--format", choices=["terminal", "markdown", "latex", "csv"], default="terminal")
@@ -43,13 +50,14 @@ def do(options: argparse.Namespace) -> int:
 
     from petlbench import backbone, spec, zoo
     from petlbench import table as tables
-    from petlbench.cost import CostJob
+    from petlbench.cost import BATCH, DENSE_BATCH, CostJob
     from petlbench.display import ProgressDisplay
     from petlbench.errors import InputError
     from petlbench.store import Store
 
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch-size {options.batch_size}: expected at least 1")
+    suite, tasks = _tasks(options)
     specs = shared.methods(options.methods, options.backbone)
     store = Store(options.results)
     store.check_writable()
@@ -58,24 +66,46 @@ def do(options: argparse.Namespace) -> int:
         made = spec.make(zoo.method(each.name), each.fields, f"method {each.name}")
         backbone.require(type(made), each.name, options.backbone)
         name = zoo.name_of(each.name)
-        jobs.append(
+        plugins = {zoo.name_of(n): str(Path(n).resolve()) for n in (each.name, options.suite) if zoo.is_path(n)}
+        jobs += [
             CostJob(
                 method=name,
                 fields=msgspec.to_builtins(dataclasses.asdict(made)),
                 label=spec.label(name, made),
                 backbone=backbone.describe(options.backbone, backbone.RANDOM),
+                suite=suite,
+                task=task,
                 results=str(options.results.resolve()),
-                plugins={name: str(Path(each.name).resolve())} if zoo.is_path(each.name) else {},
+                plugins=plugins,
                 device=shared.device(options.device),
                 threads=shared.threads(options.threads),
-                batch_size=options.batch_size,
+                batch_size=options.batch_size or (DENSE_BATCH if suite else BATCH),
                 precision=options.precision,
                 timed=options.timed,
             )
-        )
+            for task in tasks
+        ]
     display = ProgressDisplay(Console(stderr=True), {job.key: None for job in jobs}, 1)
     with display:
         local.run(jobs, 1, display)
     found = [cost for job in jobs if (cost := store.get_cost(job.path)) is not None]
     print(tables.costs(found, options.format))
     return 1 if display.failed else 0
+
+
+def _tasks(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The dense suite that was asked for and its tasks; without one, a single nameless task."""
+    from petlbench import zoo
+    from petlbench.dense.suite import DenseSuite
+    from petlbench.errors import InputError
+
+    if not options.suite:
+        if options.tasks:
+            raise InputError(f"--tasks {options.tasks}: needs the suite that they are of, --suite NAME")
+        return "", [""]
+    suite, name = zoo.suite(options.suite)(), zoo.name_of(options.suite)
+    if not isinstance(suite, DenseSuite):
+        dense = ", ".join(each for each in zoo.suites() if issubclass(zoo.suite(each), DenseSuite))
+        raise InputError(f"--suite {options.suite}: has linear heads, whose costs need no suite; valid: {dense}")
+    asked = [each.strip() for each in options.tasks.split(",") if each.strip()]
+    return name, [suite.task(each).name for each in asked] or [task.name for task in suite.tasks]

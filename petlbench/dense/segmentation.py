@@ -96,6 +96,9 @@ class Segmentation(DenseSuite):
         names = self.names(source, classes)
         return labelled(source.image(index), source.target(index)["map"], names)
 
+    def made_up(self, task: SegmentationTask, chance: torch.Generator) -> Target:
+        return {"map": torch.randint(task.classes, self.counted, generator=chance)}
+
     def plain(self, task: SegmentationTask) -> SegmentationTask:
         """Without the sizes of miou_ms."""
         return replace(task, ratios=())

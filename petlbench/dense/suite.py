@@ -13,6 +13,7 @@ from petlbench.folder import combine
 from petlbench.suite import Suite, Task
 
 if TYPE_CHECKING:
+    import torch
     from numpy.random import Generator
     from PIL.Image import Image
     from torch import Tensor, nn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from petlbench.method import Method
     from petlbench.recipe import Recipe
     from petlbench.run import Backbone, Run
+    from petlbench.speed import Precision, Speed
     from petlbench.trial import Report
 
 Look = Callable[[Sequence["Image"]], list[dict[str, Any]]]
@@ -122,6 +124,10 @@ class DenseSuite(Suite):
     @abstractmethod
     def head(self, encoder: Encoder, task: Any) -> DenseHead:
         """A fresh head of the task, with the neck that it needs."""
+
+    @abstractmethod
+    def made_up(self, task: Any, chance: torch.Generator) -> Target:
+        """A random truth about an image of `counted` pixels, to time training with."""
 
     @abstractmethod
     def evaluator(self, task: Any, source: Source) -> Evaluator:
@@ -242,3 +248,38 @@ class DenseSuite(Suite):
 
         images = Normalize(backbone)(torch.zeros(1, 3, *self.counted, dtype=torch.uint8))
         return measure.count(Maps(encoder), head, images, large=True)
+
+    def speed(
+        self,
+        encoder: Encoder,
+        head: DenseHead,
+        task: Any,
+        *,
+        batch_size: int,
+        device: torch.device,
+        precision: Precision = "fp32",
+        repeats: int = 10,
+    ) -> Speed:
+        """Time the whole detector or segmenter on random images of `counted` pixels, and read the peaks of memory.
+
+        Inference is the head's `forward` of the maps, whose arithmetic does not depend on what is found; training has
+        the head's own losses, on truths of `made_up`.
+        """
+        import torch
+
+        from petlbench.dense.head import Maps
+        from petlbench.measure import Network
+        from petlbench.speed import timing
+
+        network, chance = Network(Maps(encoder), head), torch.Generator().manual_seed(0)
+        images = torch.randn(batch_size, 3, *self.counted, generator=chance)
+        truths = [self.made_up(task, chance) | {"size": self.counted} for _ in range(batch_size)]
+
+        def loss(images: Tensor) -> Tensor:
+            targets = [
+                {name: value.to(images.device) if torch.is_tensor(value) else value for name, value in truth.items()}
+                for truth in truths
+            ]
+            return self.loss(head.losses(encoder.pyramid(images), images, targets), targets)
+
+        return timing(network, images, loss, device=device, precision=precision, repeats=repeats)

@@ -63,7 +63,7 @@ def _cost_axes(rows: Sequence[tuple[Any, ...]], costs: Sequence[Cost]) -> Iterat
         "train_memory_bytes": ("memory of training (MiB)", 2**20, False),
         "inference_memory_bytes": ("memory of inference (MiB)", 2**20, False),
     }
-    timed = [cost for cost in costs if cost.speed]
+    timed = [cost for cost in costs if cost.speed and not cost.suite]
     kinds = {
         (cost.machine.tag, cost.speed.precision, cost.speed.threads, cost.speed.batch_size)
         for cost in timed
