@@ -179,7 +179,7 @@ def harbour(rng: Generator) -> Canvas:
         x, y = turned([(u, quay - 0.14)], turn)[0] + 0.5
         _house(rng, canvas, x, y, 0.08, 0.05, turn)
     step, length = float(between(rng, 0.22, 0.32)), float(between(rng, 0.35, 0.7))
-    shift = rng.random() * step
+    shift, (c, s) = rng.random() * step, direction(turn)
     for k in range(-4, 5):
         u = k * step + shift
         pier = turned([(u, quay - 0.01), (u, quay + length)], turn) + 0.5
@@ -187,7 +187,8 @@ def harbour(rng: Generator) -> Canvas:
         for side in (-1, 1):
             v = quay + 0.07
             while v < quay + length - 0.02:
-                if rng.random() < 0.75:
+                x, y = u * c - v * s, u * s + v * c
+                if max(abs(x), abs(y)) < 0.65 and rng.random() < 0.75:
                     boat = float(between(rng, 0.035, 0.055))
                     bow = u + side * (0.03 + boat * 2)
                     hull = [(u + side * 0.02, v - 0.02), (bow - side * boat, v - 0.02), (bow, v)]

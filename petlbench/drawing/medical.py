@@ -157,10 +157,10 @@ def _turn(c: float, s: float) -> float:
 LINE = np.linspace(0, 1, 14)
 LESIONS = (
     ((0, 0), (0, 0), (0, 0)),
-    ((4, 7), (0, 0), (0, 0)),
-    ((5, 9), (3, 5), (0, 2)),
-    ((8, 13), (9, 14), (8, 15)),
-    ((6, 13), (5, 11), (3, 11)),
+    ((6, 11), (0, 0), (0, 0)),
+    ((6, 11), (3, 6), (0, 2)),
+    ((6, 11), (7, 12), (9, 16)),
+    ((6, 11), (3, 9), (3, 12)),
 )
 """Fewest and most red dots, bleedings and yellow deposits of each grade."""
 
@@ -219,9 +219,9 @@ def _vessel(
 
 
 def _lesions(rng: Generator, canvas: Canvas, middle: Points, head: Points, grade: int, red: Floats) -> None:
-    blood = red * np.float32(0.45)
+    blood = red * np.float32(0.3)
     dots, blots, deposits = LESIONS[grade]
-    kinds = ((dots, 0.011, 0.015, blood), (blots, 0.02, 0.036, blood), (deposits, 0.012, 0.022, (1.0, 0.9, 0.45)))
+    kinds = ((dots, 0.017, 0.024, blood), (blots, 0.034, 0.055, blood), (deposits, 0.016, 0.03, (1.0, 0.9, 0.45)))
     for (least, most), low, high, colour in kinds:
         for _ in range(rng.integers(least, most + 1)):
             c, s = direction(rng.random())
@@ -234,8 +234,8 @@ def _lesions(rng: Generator, canvas: Canvas, middle: Points, head: Points, grade
             place = head + between(rng, -0.12, 0.12, 2)
             for _ in range(7):
                 c, s = direction(rng.random())
-                _vessel(rng, tangles, place, np.array((c, s)) * 0.09, 0.03, 0.009, depth=2)
+                _vessel(rng, tangles, place, np.array((c, s)) * 0.12, 0.03, 0.013, depth=2)
         canvas.paint(canvas.polygon(*tangles), red, 0.85)
         c, s = direction(rng.random())
         x, y = middle + np.array((c, s)) * 0.25
-        canvas.paint(canvas.ellipse(x, y, float(between(rng, 0.07, 0.11)), 0.05, 0.0), blood, 0.9)
+        canvas.paint(canvas.ellipse(x, y, float(between(rng, 0.11, 0.15)), 0.07, 0.0), blood, 0.9)

@@ -16,9 +16,9 @@ from petlbench.drawing.canvas import (
     between,
     developed,
     direction,
+    grid,
     hue,
     noise,
-    shrunk,
     smoothstep,
 )
 from petlbench.drawing.leaf import LEAVES, leaf
@@ -97,9 +97,37 @@ def _cubic(t: Floats) -> list[Floats]:
 
 
 def materials(rng: Generator, labels: Labels) -> Pixels:
-    """Surfaces close up, in the order of `surfaces.SURFACES` (as DTD's task)."""
+    """Surfaces close up, in the order of `surfaces.SURFACES` (as DTD's task), of any colour and in any light."""
     kinds = list(SURFACES.values())
-    return developed(rng, np.stack([shrunk(kinds[label](rng)) for label in labels]), grain=0.04, light=0.3)
+    return developed(rng, np.stack([_close_up(rng, kinds[label](rng)) for label in labels]), grain=0.08, light=0.35)
+
+
+def _close_up(rng: Generator, surface: Floats) -> Floats:
+    """A part (SIDE, SIDE, 3) of a surface, dyed more often than not, partly in the shadow of something."""
+    x, y, share = between(rng, 0, 1), between(rng, 0, 1), between(rng, 0.45, 1.0)
+    part = _cut(surface, x, y, share)
+    if rng.random() < 0.7:
+        grey = (part[..., 0] + part[..., 1] + part[..., 2]) * np.float32(1 / 3)
+        part = grey[..., None] * hue(rng.random(), between(rng, 0.0, 0.7), between(rng, 0.9, 1.4))
+    x, y = grid(SIDE)
+    c, s = (np.float32(value) for value in direction(rng.random()))
+    bend = np.float32(0.5) * (noise(rng, 3, SIDE) - np.float32(0.5))
+    edge = (x - np.float32(0.5)) * c + (y - np.float32(0.5)) * s + bend
+    shadow = smoothstep(edge, between(rng, -0.5, 0.5), 0.6)
+    return part * (1 - between(rng, 0.0, 0.65) * shadow)[..., None]
+
+
+def _cut(picture: Floats, x: float, y: float, share: float) -> Floats:
+    """A square of a picture, `share` as wide, in SIDE x SIDE pixels: each lies between its four neighbours."""
+    size = len(picture)
+    line = grid(SIDE)[0][0] * np.float32(share * (size - 1))
+    out = picture
+    for start in (y, x):
+        at = line + np.float32((1 - share) * start * (size - 1))
+        low = np.minimum(at.astype(np.int64), size - 2)
+        out = out[low] + (at - low)[:, None, None] * (out[low + 1] - out[low])
+        out = out.swapaxes(0, 1)
+    return out
 
 
 def leaves(rng: Generator, labels: Labels) -> Pixels:

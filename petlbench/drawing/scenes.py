@@ -159,6 +159,13 @@ class Camera:
         depth = y * c - z * s
         return 0.5 + self.focal * x / depth, 0.5 - self.focal * (y * s + z * c) / depth, depth
 
+    def look(self, u: float, v: float, height: float = 0.0) -> tuple[float, float]:
+        """The x and y in the world of what is seen at a place on the picture, if it is so high above the ground."""
+        c, s = direction(self.pitch)
+        across, up = (u - 0.5) / self.focal, (0.5 - v) / self.focal
+        depth = (self.height - height) / (s - up * c)
+        return across * depth, (c + up * s) * depth
+
     def rays(self, size: int) -> Floats:
         """Directions (3, size, size), each one metre deep, so that distances along them are depths."""
         c, s = direction(self.pitch)

@@ -23,10 +23,12 @@ from petlbench.drawing.canvas import (
 from petlbench.drawing.scenes import Ball, Camera, Scene, Solid, box, prism
 from petlbench.drawing.toys import chair, truck
 
+MOST = 6
+"""Solids on the table of `count` that are still told apart; the fewest is one."""
 BINS = 16
 """Places for `location`, headings for `orientation`."""
-DEPTHS = (3.6, 4.7, 6.1, 7.9, 10.3, 13.4, 17.4)
-"""Borders in metres between the labels of `distance`; each is 1.3 times the one before."""
+DEPTHS = (3.6, 5.0, 7.0, 9.8, 13.7, 19.2)
+"""Borders in metres between the labels of `distance`; each is 1.4 times the one before."""
 VIEWS = 12
 """Turns of the solid for `azimuth`."""
 SHADE = np.array((0.05, 0.05, 0.08), np.float32)
@@ -78,21 +80,37 @@ def azimuth(rng: Generator, labels: Labels) -> Pixels:
 
 
 def table(rng: Generator, objects: int) -> Scene:
-    """Solids on a plain table, seen from above at a slant."""
-    camera = Camera(height=float(between(rng, 4.5, 6.0)), pitch=float(between(rng, 0.115, 0.14)), focal=1.05)
-    cloth = hue(rng.random(), between(rng, 0.05, 0.4), between(rng, 0.35, 0.85))
-    scene = _plain(rng, camera, cloth)
+    """Solids on a plain table, seen from a steep angle: bright ones on a dark cloth, or dark ones on a bright cloth."""
+    while True:
+        camera = Camera(height=float(between(rng, 6.0, 7.0)), pitch=float(between(rng, 0.165, 0.19)), focal=1.3)
+        places = _apart(rng, camera, objects)
+        if len(places) == objects:
+            break
+    bright = float(between(rng, 0.35, 0.85))
+    scene = _plain(rng, camera, hue(rng.random(), between(rng, 0.03, 0.2), bright))
+    tones = (0.3, 0.5) if bright > 0.6 else (0.8, 1.0)
+    for number, (x, y, reach) in enumerate(places, 1):
+        colour = hue(rng.random(), between(rng, 0.5, 0.95), between(rng, *tones))
+        scene.add(number, _solid(rng, x, y, reach, colour))
+    return scene
+
+
+def _apart(rng: Generator, camera: Camera, objects: int) -> list[tuple[float, float, float]]:
+    """Places on the ground and radii of balls that are seen whole and do not touch; fewer where no room is found."""
+    places: list[tuple[float, float, float]] = []
     taken: list[tuple[float, float, float]] = []
-    while len(taken) < objects:
-        reach = float(between(rng, 0.42, 0.8))
-        x, y = float(between(rng, -2.9, 2.9)), float(between(rng, 2.9, 8.2))
+    for _ in range(40):
+        if len(places) == objects:
+            break
+        reach = float(between(rng, 0.55, 0.8))
+        x, y = camera.look(float(between(rng, 0.1, 0.9)), float(between(rng, 0.1, 0.9)), reach)
         u, v, depth = camera.see(x, y, reach)
-        radius = reach / depth * 1.2
+        radius = 1.15 * camera.focal * reach / depth
         inside = radius < u < 1 - radius and radius < v < 1 - radius
         if inside and all((u - a) ** 2 + (v - b) ** 2 > (radius + r) ** 2 for a, b, r in taken):
             taken.append((u, v, radius))
-            scene.add(len(taken), _solid(rng, x, y, reach))
-    return scene
+            places.append((x, y, reach))
+    return places
 
 
 def _plain(rng: Generator, camera: Camera, colour: Floats) -> Scene:
@@ -105,9 +123,8 @@ def _plain(rng: Generator, camera: Camera, colour: Floats) -> Scene:
     )
 
 
-def _solid(rng: Generator, x: float, y: float, reach: float) -> Solid:
+def _solid(rng: Generator, x: float, y: float, reach: float, colour: Floats) -> Solid:
     """A ball, cube, cylinder or cone that stands on the ground."""
-    colour = hue(rng.random(), between(rng, 0.3, 0.95), between(rng, 0.45, 1.0))
     turn, shine = float(rng.random()), float(between(rng, 0.0, 0.8))
     kind = rng.integers(4)
     if kind == 0:
@@ -205,7 +222,7 @@ def street(rng: Generator, label: int) -> Scene:
 def _obstacle(rng: Generator, scene: Scene, number: int, x: float, depth: float) -> None:
     """A lorry, a crate or a barrel whose front is `depth` metres away along the ground."""
     colour = hue(rng.random(), between(rng, 0.3, 0.9), between(rng, 0.4, 0.95))
-    size = float(between(rng, 1.0, 1.5))
+    size = float(between(rng, 1.2, 1.7))
     kind = rng.integers(3)
     if kind == 0:
         length = 2.4 * size
