@@ -1,4 +1,4 @@
-"""COCO 2017: detection and instance segmentation of 80 classes with Mask R-CNN and Cascade Mask R-CNN.
+"""COCO 2017: detection and instance segmentation of 80 classes with (Cascade) Mask R-CNN, detection with ATSS.
 
 HST, whose tables these are, published neither code nor settings for COCO. The recipes are those of ViT-Adapter's plain
 ViTs, whose heads and parameter counts are the ones that HST's table implies; they were made for full fine-tuning.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from petlbench.dense.coco import Instances
     from petlbench.dense.coco_evaluation import Evaluator
-    from petlbench.dense.head import Target
+    from petlbench.dense.head import DenseHead, Target
     from petlbench.dense.images import Source
-    from petlbench.dense.mask_rcnn import MaskRCNN, Sizes
+    from petlbench.dense.mask_rcnn import Sizes
     from petlbench.encoder import Encoder
 
 STEPS = 7_330
@@ -51,6 +51,8 @@ OBJECTS = 7
 """Objects of an image that training is timed with, about as many as COCO has on average."""
 BESIDE = ("box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
 """What tables show beside the AP of boxes."""
+BOXES = BESIDE[:2]
+"""The same for a detector without masks."""
 
 
 class COCO(DenseSuite):
@@ -78,7 +80,7 @@ class COCO(DenseSuite):
             val=11_828,
             test=5_000,
             metric="box_ap",
-            also=BESIDE,
+            also=BOXES if head == "atss" else BESIDE,
             folders=("coco", "coco2017", "COCO"),
             note=note,
             head=head,
@@ -89,12 +91,14 @@ class COCO(DenseSuite):
             ("mask_rcnn_1x", "mask_rcnn", (), "Mask R-CNN, 12 passes."),
             ("mask_rcnn_3x", "mask_rcnn", SCALES, "Mask R-CNN, 36 passes at random scales."),
             ("cascade_mask_rcnn_3x", "cascade_mask_rcnn", SCALES, "Cascade Mask R-CNN, 36 passes at random scales."),
+            ("atss_3x", "atss", SCALES, "ATSS, 36 passes at random scales; boxes only."),
         )
     )
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "mask_rcnn_1x": ONCE,
         "mask_rcnn_3x": THRICE,
         "cascade_mask_rcnn_3x": THRICE,
+        "atss_3x": THRICE,
     }
 
     def standard(self, task: Task, method: Method) -> Recipe:
@@ -118,12 +122,14 @@ class COCO(DenseSuite):
 
         return Sizes()
 
-    def head(self, encoder: Encoder, task: Any) -> MaskRCNN:
+    def head(self, encoder: Encoder, task: Any) -> DenseHead:
+        from petlbench.dense.atss import ATSS
         from petlbench.dense.cascade import CascadeMaskRCNN
         from petlbench.dense.mask_rcnn import MaskRCNN
 
-        kinds = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN}
-        return kinds[task.head](encoder.channels, encoder.strides, task.classes, self.sizes())
+        kinds: dict[str, Any] = {"mask_rcnn": MaskRCNN, "cascade_mask_rcnn": CascadeMaskRCNN, "atss": ATSS}
+        made: DenseHead = kinds[task.head](encoder.channels, encoder.strides, task.classes, self.sizes())
+        return made
 
     def answers(
         self, task: DenseTask, look: Look, pictures: Sequence[Image]
@@ -167,7 +173,7 @@ class COCO(DenseSuite):
     def evaluator(self, task: Task, source: Source) -> Evaluator:
         from petlbench.dense.coco_evaluation import Evaluator
 
-        return Evaluator(instances(source))
+        return Evaluator(instances(source), masks="mask_ap" in task.also)
 
 
 def instances(source: Any) -> Instances:

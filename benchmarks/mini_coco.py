@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from petlbench.dense.suite import DenseTask
 from petlbench.recipe import Recipe
 
-from .coco import BESIDE, COCO
+from .coco import BESIDE, BOXES, COCO
 
 if TYPE_CHECKING:
     from petlbench.dense.mask_rcnn import Sizes
@@ -44,15 +44,19 @@ class MiniCOCO(COCO):
             val=24,
             test=60,
             metric="box_ap",
-            also=BESIDE,
+            also=BOXES if name == "atss" else BESIDE,
             folders=("mini-coco",),
             note=f"Generated: balls, crates, barrels, cones, trucks and chairs in a street; {title}.",
             head=name,
             sides=(256, 256),
         )
-        for name, title in (("mask_rcnn", "Mask R-CNN"), ("cascade_mask_rcnn", "Cascade Mask R-CNN"))
+        for name, title in (
+            ("mask_rcnn", "Mask R-CNN"),
+            ("cascade_mask_rcnn", "Cascade Mask R-CNN"),
+            ("atss", "ATSS, boxes only"),
+        )
     )
-    recipes = {"mask_rcnn": MINI, "cascade_mask_rcnn": MINI}
+    recipes = {"mask_rcnn": MINI, "cascade_mask_rcnn": MINI, "atss": MINI}
 
     def sizes(self) -> Sizes:
         return replace(

@@ -55,11 +55,11 @@ def root(tmp_path):
 
 def test_tasks_name_detector_and_schedule():
     coco = suite("coco")()
-    assert [task.name for task in coco.tasks] == ["mask_rcnn_1x", "mask_rcnn_3x", "cascade_mask_rcnn_3x"]
+    assert [task.name for task in coco.tasks] == ["mask_rcnn_1x", "mask_rcnn_3x", "cascade_mask_rcnn_3x", "atss_3x"]
     method = petlbench.load("linear")()
     passes = [coco.standard(task, method).steps * 16 / 117_280 for task in coco.tasks]
-    assert passes == [12, 36, 36]
-    assert [task.scales[:1] + task.scales[-1:] for task in coco.tasks] == [(), (480, 800), (480, 800)]
+    assert passes == [12, 36, 36, 36]
+    assert [task.scales[:1] + task.scales[-1:] for task in coco.tasks] == [(), (480, 800), (480, 800), (480, 800)]
 
 
 @pytest.mark.parametrize("name", SUITES)

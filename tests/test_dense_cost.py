@@ -129,7 +129,9 @@ def test_a_comparison_on_a_dense_suite_is_followed_by_the_costs_of_its_tasks(tmp
     jobs = plan.cost_jobs(plan.plan(asked))
     found = [(each.method, each.suite, each.task, each.batch_size) for each in jobs]
     assert sorted(found) == [
-        (method, "mini_coco", task, 2) for method in ("linear", "lora") for task in ("cascade_mask_rcnn", "mask_rcnn")
+        (method, "mini_coco", task, 2)
+        for method in ("linear", "lora")
+        for task in ("atss", "cascade_mask_rcnn", "mask_rcnn")
     ]
 
 

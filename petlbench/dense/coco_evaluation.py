@@ -23,7 +23,8 @@ from torch.nn.functional import grid_sample
 from petlbench.dense.coco import Instances, encoded
 
 Detection = dict[str, Any]
-"""One detection as COCO's results files have it: "image_id", "category_id", "score", "bbox" and "segmentation"."""
+"""One detection as COCO's results files have it: "image_id", "category_id", "score", "bbox" and, if the detector makes
+masks, "segmentation"."""
 Size = tuple[int, int]
 """Height and width in pixels."""
 STATISTICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
@@ -33,8 +34,9 @@ STATISTICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1",
 class Evaluator:
     """Collects what a detector finds in the images of a split, and scores it once all is there."""
 
-    def __init__(self, truth: Instances) -> None:
-        self.truth = truth
+    def __init__(self, truth: Instances, masks: bool = True) -> None:
+        """`masks` says whether the detector makes any."""
+        self.truth, self.masks = truth, masks
         self.found: list[Detection] = []
 
     def add(self, index: int, found: dict[str, Tensor], seen: Size, original: Size) -> None:
@@ -44,7 +46,7 @@ class Evaluator:
 
     def scores(self) -> Iterator[tuple[str, float]]:
         """(metric, percent), box_ap first."""
-        return score(self.truth, self.found)
+        return score(self.truth, self.found, self.masks)
 
     def picture(self, index: int) -> Image.Image:
         """The image at this place of the split with its true objects, and with what was found."""
@@ -58,26 +60,28 @@ def detections(
 ) -> list[Detection]:
     """What a detector found in an image, in the image's own pixels.
 
-    `found` holds "boxes" (N, 4), "labels" (N,) from 1, "scores" (N,) and "masks" (N, S, S), in pixels of the size at
-    which it was `seen`. A mask is pasted and encoded before the next one is touched: a hundred of them would fill
-    half a gigabyte.
+    `found` holds "boxes" (N, 4), "labels" (N,) from 1, "scores" (N,) and, of some, "masks" (N, S, S), in pixels of the
+    size at which it was `seen`. A mask is pasted and encoded before the next one is touched: a hundred of them
+    would fill half a gigabyte.
     """
     height, width = original
     factors = torch.tensor([width / seen[1], height / seen[0]]).repeat(2)
     boxes = found["boxes"].cpu() * factors
-    results = []
-    for box, label, score, mask in zip(boxes, found["labels"], found["scores"], found["masks"].cpu(), strict=True):
+    results: list[Detection] = []
+    for box, label, score in zip(boxes, found["labels"], found["scores"], strict=True):
         left, top, right, bottom = box.tolist()
-        pixels = rle.encode(np.asfortranarray(paste(mask, box, original)))
         results.append(
             {
                 "image_id": image_id,
                 "category_id": categories[int(label) - 1],
                 "score": float(score),
                 "bbox": [left, top, right - left, bottom - top],
-                "segmentation": {"size": pixels["size"], "counts": pixels["counts"].decode()},
             }
         )
+    if "masks" in found:
+        for result, box, mask in zip(results, boxes, found["masks"].cpu(), strict=True):
+            pixels = rle.encode(np.asfortranarray(paste(mask, box, original)))
+            result["segmentation"] = {"size": pixels["size"], "counts": pixels["counts"].decode()}
     return results
 
 
@@ -100,14 +104,15 @@ def paste(mask: Tensor, box: Tensor, size: Size) -> np.ndarray[Any, np.dtype[np.
     return pixels
 
 
-def score(truth: Instances, found: Sequence[Detection]) -> Iterator[tuple[str, float]]:
+def score(truth: Instances, found: Sequence[Detection], masks: bool = True) -> Iterator[tuple[str, float]]:
     """Yield (metric, value in percent): box_ap, box_ap50, ..., mask_ap, ..., and box_ap/NAME, ... for every class.
+    Without `masks`, those of boxes only.
 
     A figure for which there is nothing to find, such as AP of large objects where all are small, is left out.
     """
     reference = index(ground_truth(truth))
     classes: list[tuple[str, float]] = []
-    for name, kind, key in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
+    for name, kind, key in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation"))[: 1 + masks]:
         own = [{field: each[field] for field in ("image_id", "category_id", "score", key)} for each in found]
         with contextlib.redirect_stdout(io.StringIO()):
             counted = COCOeval_faster(reference, reference.loadRes(own), kind)

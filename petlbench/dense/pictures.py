@@ -51,9 +51,12 @@ def labelled(truth: Instances, index: int) -> Image.Image:
 
 
 def drawn(image: Image.Image, objects: Sequence[Detection], truth: Instances) -> Image.Image:
-    """The image with these objects: "category_id", "bbox" as left, top, width and height, "segmentation", "note"."""
+    """The image with these objects: "category_id", "bbox" as left, top, width and height, "note" and, where
+    there is a mask, "segmentation"."""
     pixels = np.asarray(image, dtype=np.float32).copy()
     for each in objects:
+        if "segmentation" not in each:
+            continue
         inside = rle.decode(each["segmentation"]).astype(bool)
         pixels[inside] = (1 - TINT) * pixels[inside] + TINT * np.array(colour(truth, each), dtype=np.float32)
     factor = max(1, round(SIDE / max(image.size)))
