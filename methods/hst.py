@@ -30,7 +30,7 @@ there one half of it on each of two GPUs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -133,9 +133,8 @@ class HierarchicalSideNetwork(Encoder):
         super().__init__()
         self.vit = vit
         self.width, self.channels, self.strides = widths[-1], widths, (4, 8, 16, 32)
-        quarters = [stage * vit.depth // 4 for stage in range(5)]
-        self.depths = [end - start for start, end in pairwise(quarters)]
-        stages = [stage for stage, depth in enumerate(self.depths) for _ in range(depth)]
+        self.quarters = list(pairwise(stage * vit.depth // 4 for stage in range(5)))
+        stages = [stage for stage, (start, end) in enumerate(self.quarters) for _ in range(start, end)]
         self.meta = nn.ParameterList(torch.empty(1, meta_tokens, vit.width) for _ in stages)
         self.entries = nn.ModuleList([stem(widths[0]), *(halving(*step) for step in pairwise(widths))])
         self.bridges = nn.ModuleList(nn.Linear(vit.width, width) for width in widths)
@@ -157,11 +156,12 @@ class HierarchicalSideNetwork(Encoder):
         vit, maps = self.vit, []
         tokens = vit.embed(images)  # (B, class + patches, width of the ViT)
         own = tokens.shape[1]
-        steps = zip(vit.blocks, self.meta, self.blocks, strict=True)
+        steps = list(zip(vit.blocks, self.meta, self.blocks, strict=True))
         x = images.contiguous(memory_format=torch.channels_last)  # maps then lie in memory as tokens do: no copies
-        for depth, entry, bridge, norm in zip(self.depths, self.entries, self.bridges, self.norms, strict=True):
+        stages = zip(self.quarters, self.entries, self.bridges, self.norms, strict=True)
+        for (start, end), entry, bridge, norm in stages:
             x = entry(x).permute(0, 2, 3, 1)  # (B, h, w, d)
-            for block, meta, side_block in islice(steps, depth):
+            for block, meta, side_block in steps[start:end]:
                 tokens = block(torch.cat([tokens[:, :own], meta.expand(len(images), -1, -1)], dim=1))
                 bridged = bridge(tokens)  # (B, class + patches + meta, d)
                 patches = vit.map(bridged, images)  # (B, d, rows, columns)

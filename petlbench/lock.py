@@ -88,7 +88,7 @@ def hold(
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = _me()
     chain = _take(path, mine, quiet, watch)
-    _sweep(path)
+    _sweep(chain, mine)
     ended = threading.Event()
     heart = threading.Thread(target=_live, args=(chain, mine, ended, lost, beat), daemon=True)
     heart.start()
@@ -166,11 +166,16 @@ def _live(chain: list[Path], mine: Owner, ended: threading.Event, lost: Callable
             os.utime(chain[-1])  # by the clock of the file system, not ours
 
 
-def _sweep(path: Path) -> None:
-    """Remove what those have left who were killed while they reached for this lock, which we hold."""
+def _sweep(chain: list[Path], mine: Owner) -> None:
+    """Remove what those have left who were killed while they reached for this lock, which we hold, or let it go."""
+    path = chain[0]
     with suppress(OSError):
         for left in path.parent.glob(f".{glob.escape(path.name)}*{files.TEMPORARY}"):
             left.unlink(missing_ok=True)
+        links = set(path.parent.glob(f"{glob.escape(path.name)}.*"))
+        if _named(path, mine) not in links:  # or we were succeeded, and what we do not know may be another's
+            for left in links.difference(chain):
+                left.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> _Link | None:

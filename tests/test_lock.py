@@ -217,9 +217,9 @@ def test_processes_that_take_turns_never_meet(path: Path, tmp_path: Path) -> Non
     assert counter.read_text() == "160"
 
 
-def test_what_was_left_by_those_killed_while_they_reached_for_a_lock_is_removed_by_its_holder(path: Path) -> None:
+def test_what_the_killed_have_left_beside_a_lock_is_removed_by_its_holder(path: Path) -> None:
     path.parent.mkdir(parents=True)
-    for name in (f".{path.name}-x1.tmp", f".{path.name}.f00d-x2.tmp"):
+    for name in (f".{path.name}-x1.tmp", f".{path.name}.f00d-x2.tmp", f"{path.name}.f00d"):
         (path.parent / name).touch()
     others = path.parent / ".task-s0-0123456789ab.json-x3.tmp"
     others.touch()

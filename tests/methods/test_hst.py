@@ -87,7 +87,7 @@ def test_with_a_head_for_100_classes_772_140_weights_are_trained() -> None:
     [(12, [3, 3, 3, 3]), (24, [6, 6, 6, 6]), (4, [1, 1, 1, 1]), (6, [1, 2, 1, 2]), (5, [1, 1, 1, 2])],
 )
 def test_the_stages_share_the_blocks_of_any_vit(depth: int, blocks: list[int]) -> None:
-    assert attach({**BASE, "depth": depth}).depths == blocks
+    assert [end - start for start, end in attach({**BASE, "depth": depth}).quarters] == blocks
 
 
 # What is trained, and from where
