@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import gzip
+import io
 import json
 import re
 import shlex
@@ -19,16 +20,18 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from PIL import Image
 from recorded import BACKBONE, cost, record, row
 from test_comparison import measured
 from tiny import Tiny
 
-from petlbench import cli, provenance, repeat, report
+from petlbench import cli, provenance, repeat, report, zoo
 from petlbench.commands import options as shared
 from petlbench.commands import report as command
 from petlbench.errors import InputError
 from petlbench.machine import machine
 from petlbench.plan import plan
+from petlbench.recipe import Recipe
 from petlbench.record import Epoch, Record
 from petlbench.report import details
 from petlbench.request import Request
@@ -102,7 +105,8 @@ def test_a_cell_has_its_seeds_its_settings_its_curve_and_its_command() -> None:
     (cell,) = found["cells"]
     assert [run["seed"] for run in cell["runs"]] == [0, 3]
     assert cell["runs"][0]["scores"] == {"accuracy": 70, "f1": 35}
-    assert cell["runs"][0] | {"epochs": [1, 2], "loss": [2.0, None], "lr": [0.1, 0.05]} == cell["runs"][0]
+    curves = {"loss": ["training loss", [2.0, None]], "lr": ["learning rate", [0.1, 0.05]]}
+    assert cell["runs"][0] | {"unit": "epoch", "at": [1, 2], "curves": curves} == cell["runs"][0]
     sections = {
         found["sections"][number][0]: dict(found["sections"][number][1]) for number in cell["runs"][0]["sections"]
     }
@@ -198,8 +202,111 @@ def test_a_large_study_stays_below_three_megabytes() -> None:
 def test_a_curve_is_thinned_but_keeps_its_last_epoch() -> None:
     curve = [Epoch(loss=float(epoch), lr=1e-3, seconds=1.0) for epoch in range(1, 1001)]
     kept = details.outcome(record("lora", "day", 1, curve=curve), "done", Path())
-    assert len(kept["epochs"]) <= details.POINTS + 1
-    assert (kept["epochs"][0], kept["epochs"][-1], kept["loss"][-1]) == (1, 1000, 1000)
+    assert len(kept["at"]) <= details.POINTS + 1
+    assert (kept["at"][0], kept["at"][-1], kept["curves"]["loss"][1][-1]) == (1, 1000, 1000)
+
+
+STEPS = Recipe(steps=40, batch_size=8, decay="poly", evaluate_steps=10)
+PARTS = {"segmentation": 1.5, "auxiliary": 0.5}
+
+
+def segmenter(seed: int = 0, **changes: Any) -> Record:
+    """A record of a dense suite, with the curve of 40 steps that were scored in between."""
+    rows = [
+        Epoch(loss=2.0, lr=0.1, seconds=1, step=step, parts=PARTS, images_per_second=9.5) for step in (10, 20, 30, 40)
+    ]
+    rows[1] = dataclasses.replace(rows[1], scores={"miou": 30.0, "aacc": 70.0})
+    settings = {"suite": "mini_ade20k", "recipe": STEPS, "curve": rows} | changes
+    made = record("lora", "upernet", 0, seed, **settings)
+    made.scores.clear()
+    made.scores.update({"miou": 40.0, "miou_ms": 42.0, "aacc": 80.0})
+    return made
+
+
+def dense_page(records: list[Record], root: Path) -> str:
+    part = report.Part(name="mini_ade20k", suite=zoo.suite("mini_ade20k")(), records=records)
+    return report.page([part], [], root, changed=lambda record: [])
+
+
+def drawn(made: Record, root: Path, number: int = 0, size: tuple[int, int] = (1168, 310)) -> Path:
+    """A picture as a run leaves it."""
+    file = root / "pictures" / made.run.path.with_suffix("") / f"{number}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise(size, 40).save(file)
+    return file
+
+
+def test_a_dense_run_shows_its_losses_by_part_its_speed_and_its_score_in_between(tmp_path: Path) -> None:
+    kept = details.outcome(segmenter(), "done", tmp_path)
+    assert (kept["unit"], kept["at"]) == ("step", [10, 20, 30, 40])
+    assert kept["curves"] == {
+        "loss": ["training loss", [2.0] * 4],
+        "loss segmentation": ["loss: segmentation", [1.5] * 4],
+        "loss auxiliary": ["loss: auxiliary", [0.5] * 4],
+        "score": ["miou (%)", [None, 30.0, None, 40.0]],
+        "lr": ["learning rate", [0.1] * 4],
+        "speed": ["images per second", [9.5] * 4],
+    }
+
+
+def test_phases_of_a_training_follow_on_each_other() -> None:
+    rows = [Epoch(loss=1.0, lr=0.1, seconds=1, step=step) for step in (10, 20, 10, 20, 5)]
+    assert details.outcome(segmenter(curve=rows), "done", Path())["at"] == [10, 20, 30, 40, 45]
+
+
+def test_the_pictures_of_one_seed_are_in_the_page(tmp_path: Path) -> None:
+    both = [segmenter(0), segmenter(1)]
+    for number in range(6):
+        drawn(both[1], tmp_path, number, (2400, 100))
+    (cell,) = data(dense_page(both, tmp_path))["cells"]
+    found = cell["pictures"]
+    assert (found["seed"], found["panels"]) == (1, "image, truth, answer")
+    assert found["folder"] == f"pictures/{both[1].run.path.with_suffix('')}"
+    assert [image[1:] for image in found["images"]] == [[1200, 50]] * 6
+    kind, _, content = found["images"][0][0].partition(",")
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert picture.size == (1200, 50)
+
+
+def test_a_run_without_pictures_says_nothing_of_them(tmp_path: Path) -> None:
+    assert data(dense_page([segmenter()], tmp_path))["cells"][0]["pictures"] is None
+    made = record("lora", "day", 80)
+    drawn(made, tmp_path)
+    assert data(page([made], tmp_path))["cells"][0]["pictures"] is None  # no suite that draws has such a task
+
+
+def test_what_is_no_picture_or_lies_elsewhere_is_left_out(tmp_path: Path) -> None:
+    made = segmenter()
+    files = [drawn(made, tmp_path / "results", number) for number in range(4)]
+    files[0].write_text(EVIL)
+    files[1].write_bytes(files[1].read_bytes()[:200])
+    files[2].unlink()
+    files[2].symlink_to(drawn(made, tmp_path / "elsewhere"))
+    (cell,) = data(dense_page([made], tmp_path / "results"))["cells"]
+    assert len(cell["pictures"]["images"]) == 1
+
+
+def test_a_page_has_room_for_so_many_pictures_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = segmenter()
+    for number in range(6):
+        drawn(made, tmp_path, number, (300, 200))
+    (cell,) = data(dense_page([made], tmp_path))["cells"]
+    one = max(len(address) for address, *_ in cell["pictures"]["images"])
+    monkeypatch.setattr("petlbench.report.pictures.BUDGET", 2.5 * one)
+    (cell,) = data(dense_page([made], tmp_path))["cells"]
+    assert len(cell["pictures"]["images"]) == 2
+    monkeypatch.setattr("petlbench.report.pictures.BUDGET", 0)
+    (cell,) = data(dense_page([made], tmp_path))["cells"]
+    assert (cell["pictures"]["images"], cell["pictures"]["seed"]) == ([], 0)
+
+
+def test_a_dense_record_says_nothing_of_a_size_that_its_images_do_not_have() -> None:
+    sections = dict(details.sections(segmenter(), []))
+    assert {"size", "resize", "interpolation"}.isdisjoint(dict(sections["Images"]))
+    assert dict(sections["Recipe"])["steps"] == "40"
 
 
 def test_rows_can_be_compared_by_what_was_counted_and_what_was_measured() -> None:

@@ -8,6 +8,7 @@ import pytest
 from browser import PROGRAM, Page, browser
 from recorded import BACKBONE, cost, record, row
 from test_comparison import measured
+from test_report import dense_page, drawn, segmenter
 from tiny import Tiny
 
 from petlbench import published, report, zoo
@@ -233,6 +234,42 @@ def test_published_rows_are_switched_off_and_on_and_sorted_apart(chromium: Page,
     chromium.click("[name=published]")
     choose(chromium, "[data-axis=source]", "noah")
     assert len(chromium.texts(ROWS)) == 6
+    assert chromium.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_drawn_answers_and_losses_by_part_are_behind_the_cell_of_a_segmenter(
+    chromium: Page, tmp_path: Path, size: tuple[int, int], scheme: str
+) -> None:
+    made = segmenter(seed=3)
+    for number in range(2):
+        drawn(made, tmp_path, number)
+    file = tmp_path / "report.html"
+    file.write_text(dense_page([made], tmp_path), encoding="utf-8")
+    chromium.complaints.clear()
+    chromium.size(*size, phone=size == PHONE)
+    chromium.prefer(scheme)
+    chromium.open(file.as_uri())
+    chromium.click("section.suite tbody [data-cell]")
+    assert chromium.texts("dialog h2") == ["lora on upernet"]
+    titles = [
+        *("training loss", "loss: segmentation", "loss: auxiliary", "miou (%)", "learning rate", "images per second"),
+    ]
+    assert chromium.run("[...document.querySelectorAll('.chart')].map(each => each.ariaLabel)") == [
+        f"{title} by step" for title in titles
+    ]
+    assert chromium.texts("dialog .picture") == []  # until they are asked for
+    chromium.click("dialog details > summary")
+    assert "Seed 3: the first 2 scored images" in chromium.texts("dialog summary")[0]
+    images = "[...document.querySelectorAll('dialog .picture img')]"
+    chromium.run(f"Promise.all({images}.map(each => each.decode()))")
+    assert chromium.run(f"{images}.map(each => [each.naturalWidth, each.naturalHeight])") == [[1168, 310]] * 2
+    assert chromium.run(f"{images}.map(each => each.alt)")[1] == (
+        "Scored image 2, from left to right: image, truth, answer"
+    )
+    assert chromium.run(f"{images}.every(each => each.clientWidth >= 500)")  # letters in them can be read on a phone
+    assert chromium.run("document.querySelector('dialog').scrollWidth <= innerWidth")
     assert chromium.complaints == []
 
 

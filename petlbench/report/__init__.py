@@ -29,8 +29,9 @@ from petlbench.method import Family
 from petlbench.published import Rows
 from petlbench.record import Record
 from petlbench.report import axes, details, filters, marks
+from petlbench.report.pictures import Album
 from petlbench.selection import AXES, FAILED, SCORED
-from petlbench.suite import Suite
+from petlbench.suite import Suite, Task
 from petlbench.typeset import MISSING, Cell, Table
 
 
@@ -89,6 +90,7 @@ class Content:
 
     def __init__(self, root: Path, changed: Callable[[Record], list[str]]) -> None:
         self.root, self.changed = root, changed
+        self.album = Album(root)
         self.all: list[Record] = []
         self._sections: dict[str, int] = {}
         self._cells: list[dict[str, Any]] = []
@@ -159,7 +161,7 @@ class Content:
                 if cell.text == MISSING:
                     text = escape(WHY_FAILED.get(runs[-1][1], "failed"))
                 if (row, column.task) not in numbers:
-                    numbers[row, column.task] = self._cell(name, column.group, runs, str(cell))
+                    numbers[row, column.task] = self._cell(name, column.group, suite.task(column.task), runs, str(cell))
                 number = numbers[row, column.task]
             else:
                 return text
@@ -230,9 +232,10 @@ class Content:
         )
         return len(self._cells) - 1
 
-    def _cell(self, suite: str, group: str, runs: list[tuple[Record, Any]], text: str) -> int:
+    def _cell(self, suite: str, group: str, task: Task, runs: list[tuple[Record, Any]], text: str) -> int:
         runs = sorted(runs, key=lambda run: run[0].run.seed)
         records = [record for record, _ in runs]
+        albums = (self.album.of(record, task) for record in records)
         self._cells.append(
             {
                 "title": f"{records[0].run.label} on {records[0].run.task}",
@@ -244,6 +247,7 @@ class Content:
                     | {"sections": [self._section(each) for each in details.sections(record, self.changed(record))]}
                     for record, state in runs
                 ],
+                "pictures": next(filter(None, albums), None),  # those of one seed say what they all look like
                 "commands": repeat.commands(records),
             }
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from petlbench.record import Record
+from petlbench.record import Epoch, Record
 from petlbench.run import Backbone
 from petlbench.selection import State
 
@@ -88,9 +88,6 @@ def sections(record: Record, changed: Iterable[str]) -> list[Section]:
 
 def outcome(record: Record, state: State, root: Path) -> dict[str, Any]:
     """What tells the seeds of a cell apart."""
-    every = max(1, math.ceil(len(record.curve) / POINTS))
-    last = len(record.curve) - 1
-    kept = [(place + 1, epoch) for place, epoch in enumerate(record.curve) if place % every == 0 or place == last]
     return {
         "seed": record.run.seed,
         "state": state,
@@ -101,11 +98,55 @@ def outcome(record: Record, state: State, root: Path) -> dict[str, Any]:
         "energy": record.energy_joules,
         "started": record.started,
         "file": record.run.path.as_posix(),
-        "epochs": [place for place, _ in kept],
-        "loss": [_number(epoch.loss) for _, epoch in kept],
-        "lr": [_number(epoch.lr) for _, epoch in kept],
+        **curves(record),
         "log": log_tail(root, record.log),
     }
+
+
+def curves(record: Record) -> dict[str, Any]:
+    """The curves of a training: "at", the epochs or steps that their points stand for, the "unit" of these, and titles
+    and values under "curves". Losses by part, speeds and scores are there where a dense suite has kept them."""
+    rows = record.curve
+    metric = next((name for scores in (record.scores, *(row.scores for row in rows)) for name in scores), "")
+    every, last = max(1, math.ceil(len(rows) / POINTS)), len(rows) - 1
+    kept = [place for place, row in enumerate(rows) if place % every == 0 or place == last or row.scores]
+    parts = [*dict.fromkeys(name for row in rows for name in row.parts)]
+    scores = [row.scores.get(metric) for row in rows]
+    if any(score is not None for score in scores):
+        scores[-1] = record.scores.get(metric)  # metric is the task's own, which comes first
+    found = {
+        "loss": ("training loss", [row.loss for row in rows]),
+        **{
+            f"loss {name}": (f"loss: {name.replace('_', ' ')}", [row.parts.get(name) for row in rows])
+            for name in (parts if len(parts) > 1 else ())
+        },
+        "score": (f"{metric.replace('_', ' ')} (%)", scores),
+        "lr": ("learning rate", [row.lr for row in rows]),
+        "speed": ("images per second", [row.images_per_second for row in rows]),
+    }
+    at = _places(rows)
+    return {
+        "unit": "step" if any(row.step for row in rows) else "epoch",
+        "at": [at[place] for place in kept],
+        "curves": {
+            name: [title, [_number(values[place]) for place in kept]]
+            for name, (title, values) in found.items()
+            if any(value is not None for value in values)
+        },
+    }
+
+
+def _places(rows: Sequence[Epoch]) -> list[int]:
+    """Where the rows of a curve stand: at their steps, or their epochs from 1 on. A method with several phases counts
+    each from the start; here one follows on the other."""
+    found, before, begun = [], 0, 0
+    for place, row in enumerate(rows, start=1):
+        step = row.step or place
+        if step <= before:
+            begun += before
+        before = step
+        found.append(begun + step)
+    return found
 
 
 def log_tail(root: Path, log: str) -> str:

@@ -271,11 +271,12 @@ function breakdown({ tasks, seeds, text }) {
   return element("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Scores by task" }, table);
 }
 
-function record({ runs, commands }) {
+function record({ runs, pictures, commands }) {
   const failed = runs.filter((run) => run.reason || run.log);
   return [
     seeds(runs),
     ...failed.flatMap(why),
+    ...(pictures ? answers(pictures) : []),
     ...curves(runs),
     element("h3", {}, "To repeat it"),
     ...commands.map(command),
@@ -314,23 +315,40 @@ function why(run) {
   return [element("h3", {}, `Seed ${run.seed}: ${run.state}`), element("p", { class: "bad" }, run.reason), ...log];
 }
 
+// What a run drew, of one seed. The images are in the page; a picture that is wider than a phone scrolls by itself.
+function answers({ seed, panels, folder, images }) {
+  const side = `from left to right: ${panels}`;
+  const shown = images.map(([address, width, height], i) => {
+    const alt = `Scored image ${i + 1}, ${side}`;
+    const image = element("img", { src: address, width, height, alt, decoding: "async" });
+    return element("div", { class: "picture", tabindex: 0, role: "region", "aria-label": alt }, image);
+  });
+  const said = images.length ? `Each ${side}. All are in ${folder}.` : `Left out of this page; they are in ${folder}.`;
+  const title = `Seed ${seed}: the first ${images.length || ""} scored images`.replace("  ", " ");
+  const inside = [element("summary", {}, title), element("p", { class: "faint" }, said), ...shown];
+  return [element("h3", {}, "Drawn answers"), element("details", {}, ...inside)];
+}
+
 function curves(runs) {
-  if (!runs.some((run) => run.loss.length > 1)) return [];
-  const charts = element("div", { class: "charts" }, chart(runs, "loss", "training loss"), chart(runs, "lr", "learning rate"));
+  if (!runs.some((run) => run.at.length > 1)) return [];
+  const keys = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
+  const charts = element("div", { class: "charts" }, ...keys.map((key) => chart(runs.filter((run) => run.curves[key]), key)));
   return [element("h3", {}, "Training"), charts];
 }
 
-function chart(runs, key, title) {
+function chart(runs, key) {
   const [width, height, left, right, top, bottom] = [400, 210, 46, 10, 24, 32];
-  const drawable = runs.map((run) => run.epochs.map((epoch, i) => [epoch, run[key][i]]).filter(([, value]) => value !== null));
+  const [title] = runs[0].curves[key];
+  const { unit } = runs[0];
+  const drawable = runs.map((run) => run.at.map((at, i) => [at, run.curves[key][1][i]]).filter(([, value]) => value !== null));
   const values = drawable.flat();
-  const svg = drawn("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} by epoch` });
+  const svg = drawn("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} by ${unit}` });
   svg.append(drawn("text", { x: left, y: 13 }, title));
   if (!values.length) return svg;
-  const last = Math.max(...values.map(([epoch]) => epoch));
+  const last = Math.max(...values.map(([at]) => at));
   const most = Math.max(...values.map(([, value]) => value)) || 1;
   const least = Math.min(0, ...values.map(([, value]) => value));
-  const h = (epoch) => left + ((epoch - 1) / Math.max(1, last - 1)) * (width - left - right);
+  const h = (at) => left + ((at - 1) / Math.max(1, last - 1)) * (width - left - right);
   const v = (value) => height - bottom - ((value - least) / (most - least)) * (height - top - bottom);
   for (const tick of even(least, most)) {
     svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: v(tick), y2: v(tick) }));
@@ -339,13 +357,13 @@ function chart(runs, key, title) {
   for (const tick of even(1, Math.max(2, last)).filter(Number.isInteger)) {
     svg.append(drawn("text", { class: "tick", x: h(tick), y: height - bottom + 15, "text-anchor": "middle" }, String(tick)));
   }
-  svg.append(drawn("text", { class: "tick", x: width - right, y: height - 3, "text-anchor": "end" }, "epoch"));
+  svg.append(drawn("text", { class: "tick", x: width - right, y: height - 3, "text-anchor": "end" }, unit));
   drawable.forEach((curve, i) => {
-    const points = curve.map(([epoch, value]) => `${h(epoch)},${v(value)}`).join(" ");
+    const points = curve.map(([at, value]) => `${h(at)},${v(value)}`).join(" ");
     const line = drawn("polyline", { class: `curve seed-${i % 4}`, points });
     line.append(drawn("title", {}, `seed ${runs[i].seed}`));
     svg.append(line);
-    if (runs.length > 1 && runs.length < 5) {
+    if (runs.length > 1 && left + title.length * 6 < width - right - runs.length * 64) {
       const at = width - right - (runs.length - i) * 64;
       svg.append(drawn("line", { class: `curve seed-${i % 4}`, x1: at, x2: at + 16, y1: 9, y2: 9 }));
       svg.append(drawn("text", { x: at + 20, y: 13 }, `seed ${runs[i].seed}`));
