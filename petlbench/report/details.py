@@ -114,7 +114,7 @@ def curves(record: Record) -> dict[str, Any]:
     scores = [row.scores.get(metric) for row in rows]
     if any(score is not None for score in scores):
         scores[-1] = record.scores.get(metric)  # metric is the task's own, which comes first
-    found = {
+    found: dict[str, tuple[str, list[float | None]]] = {
         "loss": ("training loss", [row.loss for row in rows]),
         **{
             f"loss {name}": (f"loss: {name.replace('_', ' ')}", [row.parts.get(name) for row in rows])
