@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shlex
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import Generator
 from petlbench import backbone
 from petlbench.backbone import MINI
 from petlbench.cli import main, parser
-from petlbench.drawing.pretraining import Fractals, PretrainingImages, Shapes, Textures, paint
+from petlbench.drawing.pretraining import Fractals, PretrainingImages, Scenes, Shapes, Textures, paint
 from petlbench.errors import InputError
+from petlbench.figures import pretraining as curves
 from petlbench.pretraining import Pretraining, Trainer
 from petlbench.pretraining.mim import MaskedAutoencoder, embed
 
@@ -46,14 +48,21 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_there_are_200_shapes_200_fractals_and_132_textures(pictures: PretrainingImages) -> None:
-    assert pictures.labels == {"shapes": range(200), "fractals": range(200, 400), "textures": range(400, 532)}
+def test_there_are_200_shapes_200_fractals_132_textures_and_120_scenes(pictures: PretrainingImages) -> None:
+    assert pictures.labels == {
+        "shapes": range(200),
+        "fractals": range(200, 400),
+        "textures": range(400, 532),
+        "scenes": range(532, 652),
+    }
 
 
-def test_a_batch_holds_three_shapes_and_three_fractals_for_two_textures(pictures: PretrainingImages) -> None:
+def test_of_sixteen_pictures_five_are_shapes_four_fractals_three_textures_and_four_scenes(
+    pictures: PretrainingImages,
+) -> None:
     images, labels, _ = pictures.batch(64, Generator().manual_seed(0))
     assert images.shape == (64, 3, 64, 64)
-    assert [int(sum(label in own for label in labels)) for own in pictures.labels.values()] == [24, 24, 16]
+    assert [int(sum(label in own for label in labels)) for own in pictures.labels.values()] == [20, 16, 12, 16]
 
 
 @pytest.mark.parametrize("hardness", [0.0, 0.5, 1.0])
@@ -82,13 +91,26 @@ def test_every_class_of_every_family_can_be_drawn(pictures: PretrainingImages) -
 
 
 def test_the_same_seed_gives_the_same_classes_and_another_seed_others(pictures: PretrainingImages) -> None:
-    def draw(family: Shapes | Fractals | Textures) -> torch.Tensor:
+    def draw(family: Shapes | Fractals | Textures | Scenes) -> torch.Tensor:
         return family.draw(torch.arange(100), Generator().manual_seed(5))
 
     generator = Generator().manual_seed(0)
     assert torch.equal(draw(Shapes(generator)), draw(pictures.families["shapes"]))
     assert torch.equal(draw(Fractals(generator)), draw(pictures.families["fractals"]))
+    assert torch.equal(draw(Scenes(generator)), draw(pictures.families["scenes"]))
     assert not torch.equal(draw(Shapes(Generator().manual_seed(1))), draw(pictures.families["shapes"]))
+    assert not torch.equal(draw(Scenes(Generator().manual_seed(1))), draw(pictures.families["scenes"]))
+
+
+def test_a_solid_is_brightest_where_it_faces_the_light_and_dark_behind_its_edge(pictures: PretrainingImages) -> None:
+    scenes = Scenes(Generator().manual_seed(0))
+    scenes.radii, scenes.slopes = torch.full_like(scenes.radii, 0.5), torch.zeros_like(scenes.slopes)
+    drawn = scenes.draw(torch.zeros(64, dtype=torch.long), Generator().manual_seed(1))
+    assert drawn.amin((1, 2)).tolist() == [0.0] * 64  # there is always some background
+    ink = drawn[drawn > 0.24]
+    assert ink.max() <= 1.0
+    assert ((drawn > 0.24).float().mean((1, 2)) > 0.03).all()  # the nearest is always there
+    assert (drawn > 0.9).flatten(1).any(1).float().mean() > 0.5  # and most lights reach it
 
 
 def test_the_pictures_of_seed_0_are_those_the_packaged_weights_have_seen(pictures: PretrainingImages) -> None:
@@ -110,8 +132,8 @@ def test_the_rate_warms_up_peaks_and_ends_at_zero_while_hardness_rises_from_0_to
 def test_a_training_logs_its_loss_and_the_accuracy_of_each_family(trained: Path) -> None:
     log = lines(trained)
     assert [line["images"] for line in log] == [8, 16, 24, 32, 40, 48]
-    assert all(set(line) == {"images", "hardness", "loss", "shapes", "fractals", "textures"} for line in log)
-    assert log[0]["loss"] == pytest.approx(6.28, abs=0.5)  # ln 532, the loss of guessing
+    assert all(set(line) == {"images", "hardness", "loss", "shapes", "fractals", "textures", "scenes"} for line in log)
+    assert log[0]["loss"] == pytest.approx(math.log(652) + 10 * math.log(2), abs=1.5)  # of guessing classes and sketch
 
 
 def test_the_loss_of_one_batch_falls_when_it_is_seen_again_and_again() -> None:
@@ -181,7 +203,7 @@ def recipe_for(objective: str, backbone: str = SMALL) -> Pretraining:
     return Pretraining(objective=objective, backbone=backbone, images=32, batch_size=8)
 
 
-OTHERS = ["supervised(sketch=10.0)", "mim", "distill", "distill(attention=0.0, features=1.0)"]
+OTHERS = ["supervised", "mim", "distill", "distill(attention=0.0, features=1.0)"]
 
 
 @pytest.mark.parametrize("objective", OTHERS)
@@ -357,9 +379,35 @@ def test_the_command_trains_and_prints_where_the_weights_are(
     assert main(["pretrain", *options]) == 2
 
 
+def test_the_command_draws_the_curves_of_whatever_is_learned(tmp_path: Path) -> None:
+    for objective, parts in (("supervised", 4), ("mim", 1)):
+        out = tmp_path / objective
+        assert (
+            main(["pretrain", "--objective", objective, "--images", "24", "--batch-size", "8", "--out", str(out)]) == 0
+        )
+        assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+        log = curves.read(out / "log.jsonl")
+        assert len(log) == 3
+        curves.draw(log, objective == "supervised", out / "curves.svg")
+        svg = (out / "curves.svg").read_text()
+        assert (
+            sum(f">{name}</text>" in svg for name in ("shapes", "fractals", "textures", "scenes", "reconstruction"))
+            == parts
+        )
+        assert ("right (%)" in svg) == (objective == "supervised")
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["pretrain", "--images", "48", "--batch-size", "8", "--out", str(tmp_path)]) == 0
+    assert "100%" in capsys.readouterr().err
+
+
 def test_the_options_of_the_command_default_to_the_recipe() -> None:
     options, recipe = parser().parse_args(["pretrain"]), Pretraining()
-    for name in ("images", "batch_size", "lr", "seed", "precision"):
+    for name in ("objective", "backbone", "images", "batch_size", "lr", "seed", "precision"):
         assert getattr(options, name) == getattr(recipe, name), name
 
 
@@ -380,8 +428,8 @@ class TestTheWeightsInThePackage:
         assert len(self.weights) < 2_600_000
 
     def test_the_command_on_the_card_asks_for_the_recipe_on_the_card(self) -> None:
-        options = parser().parse_args(self.card["command"].split()[1:])
-        for name in ("images", "batch_size", "lr", "seed", "precision"):
+        options = parser().parse_args(shlex.split(self.card["command"])[1:])
+        for name in ("objective", "images", "batch_size", "lr", "seed", "precision"):
             assert getattr(options, name) == self.card["recipe"][name], name
 
     def test_they_name_the_pictures_of_pre_training_far_better_than_chance(self, pictures: PretrainingImages) -> None:

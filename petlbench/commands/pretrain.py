@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from petlbench.commands import Commands
+    from petlbench.pretraining import Trainer
 
 EPILOG = """examples:
   petlbench pretrain --images 100000 --out trial      weights in trial/mini.safetensors, from the first minute on
@@ -22,8 +24,8 @@ EPILOG = """examples:
   petlbench run --methods linear --suite mini --image-size 64 --weights swin/swin_tiny_patch4_window7_224.safetensors \
     --backbone 'swin_tiny_patch4_window7_224(embed_dim=48, depths=(2,2,2,1))'
 
-Weights, card (.json), log and checkpoint lie in --out. Objectives: supervised(label_smoothing, sketch), mim(mask),
-distill(mask, attention, features).
+Weights, card (.json), log, checkpoint and, in the end, curves.png lie in --out. Objectives:
+supervised(label_smoothing, sketch), mim(mask), distill(mask, attention, features).
 """
 
 
@@ -38,9 +40,10 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--objective",
-        default="supervised",
+        default="supervised(sketch=10.0)",
         metavar="NAME[(FIELD=VALUE,...)]",
-        help="supervised (default), mim: paint masked patches, or distill: that, and look where a teacher looks",
+        help="supervised: name the class and, with sketch, draw where the ink is (default: %(default)s); mim: paint "
+        "masked patches; distill: that, and look where a teacher looks",
     )
     parser.add_argument(
         "--backbone",
@@ -51,7 +54,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--teacher", type=Path, metavar="FILE", help="weights of an earlier pre-training, beside their card, to distill"
     )
-    parser.add_argument("--images", type=int, default=1_200_000, metavar="N", help="pictures (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=2_200_000, metavar="N", help="pictures (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures per step (default: 64)")
     parser.add_argument("--lr", type=float, default=1e-3, metavar="X", help="peak learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
@@ -72,6 +75,7 @@ def do(options: argparse.Namespace) -> int:
     import torch
 
     from petlbench.errors import InputError
+    from petlbench.figures import pretraining
     from petlbench.pretraining import Pretraining, Trainer
 
     if options.threads < 1:
@@ -82,6 +86,33 @@ def do(options: argparse.Namespace) -> int:
     trainer = Trainer(recipe, options.out, options.teacher)
     if options.resume:
         trainer.resume()
-    trainer.run(report=lambda line: print(line, file=sys.stderr, flush=True))
+    with _progress(trainer) as report:
+        trainer.run(report)
+    pretraining.draw(trainer.log, trainer.learner.measure == "accuracy", options.out / "curves.png")
     print(trainer.weights)
     return 0
+
+
+@contextmanager
+def _progress(trainer: Trainer) -> Iterator[Callable[[str], None]]:
+    """Something to report lines to; on a terminal a bar stays below them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    if not console.is_terminal:
+        yield say
+        return
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), "left:", TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        whole = bar.add_task("", total=trainer.recipe.steps, completed=trainer.step)
+
+        def report(line: str) -> None:
+            say(line)
+            bar.update(whole, completed=trainer.step)
+
+        yield report

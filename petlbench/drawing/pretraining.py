@@ -1,4 +1,4 @@
-"""The images of pre-training: 532 classes of shapes, fractals and textures, drawn anew for every batch."""
+"""The images of pre-training: 652 classes of shapes, fractals, textures and scenes, drawn anew for every batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from torch.nn import functional as F
 
 SIZE = 64
 """Height and width of every picture, in pixels."""
+
+
+SHARES = {"shapes": 5, "fractals": 4, "textures": 3, "scenes": 4}
+"""Parts of a batch that each family gets. Shapes are the hardest to tell apart."""
 
 
 class Drawn(NamedTuple):
@@ -42,16 +46,18 @@ class PretrainingImages:
             self.labels[name] = range(first, first + family.classes)
 
     def batch(self, count: int, generator: Generator, hardness: float = 1.0) -> Drawn:
-        """Draw `count` pictures; 3/8, 3/8 and 2/8 of each family.
+        """Draw `count` pictures, so many of each family as `SHARES` says.
 
         Hardness 0 is light, nearly grey ink on dark paper, 1 has free colours, noise and negatives. A network that
         starts at hardness 1 does not leave the loss of guessing, so training raises it slowly.
         """
-        large = round(count * 3 / 8)
-        sizes = {"shapes": large, "fractals": large, "textures": count - 2 * large}
         maps, labels = [], []
+        share = drawn = 0
         for name, family in self.families.items():
-            own = torch.randint(family.classes, (sizes[name],), generator=generator)
+            share += SHARES[name]
+            size = round(count * share / sum(SHARES.values())) - drawn
+            drawn += size
+            own = torch.randint(family.classes, (size,), generator=generator)
             maps.append(family.draw(own, generator))
             labels.append(own + self.labels[name].start)
         coverage = torch.cat(maps)
@@ -220,6 +226,51 @@ class Textures:
         return torch.where(kind == 0, tiles, torch.where(kind == 1, borders, bumps))
 
 
+class Scenes:
+    """120 turned solids, such as a lathe makes; one to three of a kind, lit from one side, the nearest in front.
+
+    The outline of a solid is a random sum of the harmonics 1 to 6 along its axis, which stands nearly upright. What is
+    drawn is its parallel projection with Lambert's shading.
+    """
+
+    classes = 120
+    HEIGHTS = 64
+    """Resolution of the outline's table of radii."""
+    NEAR = ((7.0, 11.0), (10.0, 15.0), (14.0, 22.0))
+    """Half the height of a solid in pixels, for the farthest, the middle and the nearest."""
+
+    def __init__(self, generator: Generator) -> None:
+        order = torch.arange(1, 7)[:, None]
+        turns = order * torch.linspace(0, math.pi, self.HEIGHTS)  # (6, heights)
+        waves = torch.cat([turns.cos(), turns.sin()]) / torch.cat([order, order]).sqrt()
+        radii = torch.randn(self.classes, 12, generator=generator) @ waves
+        radii = (1 + 0.4 * (radii - radii.mean(1, keepdim=True)) / radii.std(1, keepdim=True)).clamp(min=0.2)
+        self.radii = 0.55 * radii / radii.mean(1, keepdim=True)  # in half heights; all outlines enclose the same area
+        (self.slopes,) = torch.gradient(self.radii, spacing=2 / (self.HEIGHTS - 1), dim=1)
+
+    def draw(self, labels: Tensor, generator: Generator) -> Tensor:
+        """Coverage (B, 64, 64): bright where the light falls on a solid, 0 beside them."""
+        count = len(labels)
+        light = _uniform(0, 2 * math.pi, count, 1, 1, generator=generator)
+        others = torch.rand(len(self.NEAR) - 1, count, 1, 1, generator=generator) < 0.5
+        shown = [*others, torch.ones(count, 1, 1)]
+        scene = torch.zeros(count, SIZE, SIZE)
+        for (low, high), there in zip(self.NEAR, shown, strict=True):
+            half = _uniform(low, high, count, 1, 1, generator=generator)
+            x, y = _pixels(_uniform(18, 46, count, 2, generator=generator))
+            tilt = _uniform(-0.5, 0.5, count, 1, 1, generator=generator)
+            along, across = (y * tilt.cos() - x * tilt.sin()) / half, (x * tilt.cos() + y * tilt.sin()) / half
+            height = ((along + 1) / 2 * self.HEIGHTS).long().clamp(0, self.HEIGHTS - 1).flatten(1)
+            radius, slope = (table[labels].gather(1, height).view_as(along) for table in (self.radii, self.slopes))
+            inside = ((radius - across.abs()) * half + 0.5).clamp(0, 1) * ((1 - along.abs()) * half + 0.5).clamp(0, 1)
+            aside = (across / radius).clamp(-1, 1)
+            front = (1 - aside.square()).sqrt()
+            lit = 0.7 * (aside * (light - tilt).cos() - slope * (light - tilt).sin()) + 0.7 * front
+            shade = 0.25 + 0.75 * (lit / (1 + slope.square()).sqrt()).clamp(0, 1)
+            scene.lerp_(shade, inside * there)
+        return scene
+
+
 def paint(coverage: Tensor, generator: Generator, hardness: float) -> Tensor:
     """Give coverage maps (B, 64, 64) colours, light, noise and polarity: (B, 3, 64, 64) in 0 to 1."""
     count = len(coverage)
@@ -241,10 +292,15 @@ def paint(coverage: Tensor, generator: Generator, hardness: float) -> Tensor:
 
 
 @cache
-def _families(seed: int) -> dict[str, Shapes | Fractals | Textures]:
+def _families(seed: int) -> dict[str, Shapes | Fractals | Textures | Scenes]:
     """The families of a seed, made once per process: playing the chaos game takes seconds."""
     generator = Generator().manual_seed(seed)
-    return {"shapes": Shapes(generator), "fractals": Fractals(generator), "textures": Textures()}
+    return {
+        "shapes": Shapes(generator),
+        "fractals": Fractals(generator),
+        "textures": Textures(),
+        "scenes": Scenes(generator),
+    }
 
 
 def _ellipses(count: int, generator: Generator) -> Tensor:

@@ -20,11 +20,11 @@ OBJECTIVES: dict[str, type[Objective]] = {"supervised": Supervised, "mim": Mim, 
 class Pretraining:
     """The same values on the same kind of CPU, with one thread and the same teacher, give the same file."""
 
-    objective: str = "supervised"
-    """A name of OBJECTIVES, which may carry settings, such as `supervised(sketch=1.0)`."""
+    objective: str = "supervised(sketch=10.0)"
+    """A name of OBJECTIVES, which may carry settings."""
     backbone: str = "mini"
     """As `petlbench run --backbone` takes it, such as `mini(embed_dim=192, num_heads=3)`; it sees 64 x 64 pixels."""
-    images: int = 1_200_000
+    images: int = 2_200_000
     """Pictures to train on; each is seen once."""
     batch_size: int = 64
     seed: int = 0

@@ -148,6 +148,7 @@ class Trainer:
         capability = torch.backends.cpu.get_cpu_capability()
         (named,) = spec.parse(recipe.backbone)
         architecture = {**(backbones.MINI if named.name == "mini" else {"img_size": SIZE}), **named.fields}
+        families, classes = ", ".join(self.pictures.labels), sum(map(len, self.pictures.labels.values()))
         means = {name: round(last[name], 1 if self.learner.measure == "accuracy" else 4) for name in self._scores()}
         return {
             "name": recipe.backbone,
@@ -155,7 +156,7 @@ class Trainer:
             "normalization": {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()},
             "sha256": hashlib.sha256(save(weights)).hexdigest(),
             "weights": sum(value.numel() for value in weights.values()),
-            "data": "generated shapes, fractals and textures in 532 classes; no photograph, nothing of third parties",
+            "data": f"generated {families} in {classes} classes; no photograph, nothing of third parties",
             "objective": self.objective.title,
             "teacher": {"name": self.teacher.name, "sha256": self.teacher.sha256} if self.teacher else None,
             "recipe": asdict(recipe),
@@ -177,9 +178,8 @@ class Trainer:
 
     def _command(self, threads: int) -> str:
         """What to type to get the same weights."""
-        recipe, words = self.recipe, ["petlbench", "pretrain"]
-        if recipe.objective != Pretraining.objective:
-            words += ["--objective", shlex.quote(recipe.objective)]
+        recipe = self.recipe
+        words = ["petlbench", "pretrain", "--objective", shlex.quote(recipe.objective)]
         if recipe.backbone != Pretraining.backbone:
             words += ["--backbone", shlex.quote(recipe.backbone)]
         if self.teacher_file is not None:
