@@ -65,6 +65,19 @@ def test_of_sixteen_pictures_five_are_shapes_four_fractals_three_textures_and_fo
     assert [int(sum(label in own for label in labels)) for own in pictures.labels.values()] == [20, 16, 12, 16]
 
 
+def test_pictures_are_drawn_and_learned_on_the_device_that_was_asked_for_whatever_the_default_is(
+    pictures: PretrainingImages, tmp_path: Path
+) -> None:
+    """What would be made on the default device, here one that holds no numbers, could not be used on a GPU."""
+    wanted = pictures.batch(32, Generator().manual_seed(0))
+    trainer = Trainer(SHORT, tmp_path)
+    with torch.device("meta"):
+        found = pictures.batch(32, Generator("cpu").manual_seed(0))
+        scores = trainer._train_one_batch()
+    assert all(torch.equal(each, other) for each, other in zip(found, wanted, strict=True))
+    assert {value.device.type for value in scores.values()} == {"cpu"}
+
+
 @pytest.mark.parametrize("hardness", [0.0, 0.5, 1.0])
 def test_pixels_lie_between_0_and_1_and_no_picture_is_blank(pictures: PretrainingImages, hardness: float) -> None:
     images, _, _ = pictures.batch(64, Generator().manual_seed(0), hardness)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from petlbench.commands import options as shared
+
 if TYPE_CHECKING:
     from petlbench.commands import Commands
     from petlbench.pretraining import Trainer
@@ -59,6 +61,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--lr", type=float, default=1e-3, metavar="X", help="peak learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16", help="arithmetic (default: bf16)")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
     parser.add_argument(
         "--out",
@@ -83,7 +86,7 @@ def do(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     names = ("objective", "backbone", "images", "batch_size", "lr", "seed", "precision")
     recipe = Pretraining(**{name: getattr(options, name) for name in names})
-    trainer = Trainer(recipe, options.out, options.teacher)
+    trainer = Trainer(recipe, options.out, options.teacher, shared.device(options.device))
     if options.resume:
         trainer.resume()
     with _progress(trainer) as report:

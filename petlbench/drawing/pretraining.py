@@ -30,14 +30,16 @@ class Drawn(NamedTuple):
 
 
 class PretrainingImages:
-    """An endless stream of labelled pictures; the seed fixes what the classes look like.
+    """An endless stream of labelled pictures; the seed fixes what the classes look like, on every device.
 
     A picture is made in two steps: its family draws a coverage map (how much ink is on each pixel), and `paint`
     gives ink and paper their colours. Classes differ in coverage only, never in colour.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.families = _families(seed)
+    def __init__(self, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        """Where pictures are drawn; a generator of theirs lives there too."""
+        self.families = _families(seed, self.device)
         """By name, in the order of their labels."""
         self.labels: dict[str, range] = {}
         """The labels of each family."""
@@ -53,15 +55,16 @@ class PretrainingImages:
         """
         maps, labels = [], []
         share = drawn = 0
-        for name, family in self.families.items():
-            share += SHARES[name]
-            size = round(count * share / sum(SHARES.values())) - drawn
-            drawn += size
-            own = torch.randint(family.classes, (size,), generator=generator)
-            maps.append(family.draw(own, generator))
-            labels.append(own + self.labels[name].start)
-        coverage = torch.cat(maps)
-        return Drawn(paint(coverage, generator, hardness), torch.cat(labels), coverage)
+        with self.device:
+            for name, family in self.families.items():
+                share += SHARES[name]
+                size = round(count * share / sum(SHARES.values())) - drawn
+                drawn += size
+                own = torch.randint(family.classes, (size,), generator=generator)
+                maps.append(family.draw(own, generator))
+                labels.append(own + self.labels[name].start)
+            coverage = torch.cat(maps)
+            return Drawn(paint(coverage, generator, hardness), torch.cat(labels), coverage)
 
 
 class Shapes:
@@ -292,15 +295,20 @@ def paint(coverage: Tensor, generator: Generator, hardness: float) -> Tensor:
 
 
 @cache
-def _families(seed: int) -> dict[str, Shapes | Fractals | Textures | Scenes]:
-    """The families of a seed, made once per process: playing the chaos game takes seconds."""
+def _families(seed: int, device: torch.device) -> dict[str, Shapes | Fractals | Textures | Scenes]:
+    """The families of a seed, made once per process: playing the chaos game takes seconds. They are made on the CPU, so
+    that they are the same everywhere, and what they are made of is moved."""
     generator = Generator().manual_seed(seed)
-    return {
+    families: dict[str, Shapes | Fractals | Textures | Scenes] = {
         "shapes": Shapes(generator),
         "fractals": Fractals(generator),
         "textures": Textures(),
         "scenes": Scenes(generator),
     }
+    for family in families.values():
+        for name, value in vars(family).items():
+            setattr(family, name, value.to(device))
+    return families
 
 
 def _ellipses(count: int, generator: Generator) -> Tensor:

@@ -33,14 +33,17 @@ PROGRESS = ("step", "wall", "cpu", "log")
 class Trainer:
     """A pre-training in progress: it can be stopped behind any line of its log and goes on to the same weights."""
 
-    def __init__(self, recipe: Pretraining, out: Path, teacher: Path | None = None) -> None:
-        """`teacher` is a weights file that an earlier pre-training has written, beside its card.
+    def __init__(
+        self, recipe: Pretraining, out: Path, teacher: Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """`teacher` is a weights file that an earlier pre-training has written, beside its card. A GPU draws other
+        pictures of the same classes than a CPU, and rounds otherwise, so its weights are others.
 
         Raises InputError for whatever cannot be trained.
         """
         if recipe.batch_size < 8 or recipe.images < recipe.batch_size:
             raise InputError("--batch-size must be at least 8 and --images at least one batch")
-        objective = recipe.made()
+        self.device, objective = torch.device(device), recipe.made()
         found = backbones.describe(recipe.backbone, backbones.RANDOM, SIZE)
         self.recipe, self.out, self.checkpoint = replace(recipe, backbone=found.name), out, out / "checkpoint.pt"
         self.weights = out / f"{self.recipe.file}.safetensors"
@@ -49,12 +52,14 @@ class Trainer:
             what = "needs --teacher FILE, the weights of a larger backbone" if objective.taught else "has no --teacher"
             raise InputError(f"--objective {recipe.objective}: {what}")
         if teacher is not None:
-            self.teacher = _teacher(teacher, found.mean, found.std)
-        self.pictures = PretrainingImages(recipe.seed)
-        self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (found.mean, found.std))
+            self.teacher = _teacher(teacher, found.mean, found.std, self.device)
+        self.pictures = PretrainingImages(recipe.seed, self.device)
+        with self.device:
+            self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (found.mean, found.std))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.learner: Learner = objective.learner(Start(found.name, self.pictures.labels, self.teacher))
+        self.learner.to(self.device)
         trained = [each for each in self.learner.parameters() if each.requires_grad]
         matrices = [each for each in trained if each.squeeze().ndim > 1]
         vectors = [each for each in trained if each.squeeze().ndim <= 1]
@@ -101,10 +106,11 @@ class Trainer:
         """One step; returns the loss and the scores."""
         recipe = self.recipe
         # Each step has a seed of its own, so a resumed training draws the same pictures and masks.
-        generator = Generator().manual_seed((recipe.seed * 1_000_003 + self.step + 1) % 2**32)
+        generator = Generator(self.device).manual_seed((recipe.seed * 1_000_003 + self.step + 1) % 2**32)
         drawn = self.pictures.batch(recipe.batch_size, generator, recipe.hardness(self.step))
         drawn = drawn._replace(images=(drawn.images - self.mean) / self.std)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        with self.device, half:
             loss, scores = self.learner(drawn, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(self.learner.parameters(), recipe.clip_norm)
@@ -117,7 +123,9 @@ class Trainer:
     def save(self) -> None:
         """Write the weights so far with their card, the log, and the checkpoint; each file whole or not at all."""
         state = self.learner.model.state_dict()
-        weights = {name: value.half().contiguous() for name, value in state.items() if not name.startswith("head.")}
+        weights = {
+            name: value.half().cpu().contiguous() for name, value in state.items() if not name.startswith("head.")
+        }
         write(self.weights, save(weights))
         write(self.weights.with_suffix(".json"), json.dumps(self.card(weights), indent=2).encode() + b"\n")
         write(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in self.log).encode())
@@ -131,7 +139,7 @@ class Trainer:
         if not self.checkpoint.is_file():
             raise InputError(f"--resume: no checkpoint in {self.out}")
         try:
-            saved = torch.load(self.checkpoint, weights_only=True)
+            saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         except Exception as error:  # a damaged file raises all sorts of things
             raise InputError(f"--resume: {self.checkpoint} cannot be read: {type(error).__name__}") from error
         other = [name for name, value in self._identity().items() if saved["recipe"].get(name) != value]
@@ -144,8 +152,10 @@ class Trainer:
 
     def card(self, weights: dict[str, Tensor]) -> dict[str, Any]:
         """The model card of the weights so far, as data."""
-        recipe, last, here, threads = self.recipe, self.log[-1], machine("cpu"), torch.get_num_threads()
-        capability = torch.backends.cpu.get_cpu_capability()
+        recipe, last, here, threads = self.recipe, self.log[-1], machine(self.device.type), torch.get_num_threads()
+        capability, gpu = torch.backends.cpu.get_cpu_capability(), ""
+        if self.device.type == "cuda":
+            gpu = f"{torch.cuda.get_device_name(self.device)}, "
         (named,) = spec.parse(recipe.backbone)
         architecture = {**(backbones.MINI if named.name == "mini" else {"img_size": SIZE}), **named.fields}
         families, classes = ", ".join(self.pictures.labels), sum(map(len, self.pictures.labels.values()))
@@ -167,7 +177,7 @@ class Trainer:
             f"train_{self.learner.measure}": means,
             "wall_hours": round(self.wall / 3600, 2),
             "cpu_hours": round(self.cpu / 3600, 2),
-            "machine": f"{here.cores}-core {here.cpu} ({capability}), {threads} thread{'s' * (threads > 1)}",
+            "machine": f"{gpu}{here.cores}-core {here.cpu} ({capability}), {threads} thread{'s' * (threads > 1)}",
             "versions": here.versions,
             "license": "Apache-2.0",
         }
@@ -186,10 +196,12 @@ class Trainer:
             words += ["--teacher", shlex.quote(self.teacher_file.name)]
         for name in ("images", "batch_size", "lr", "seed", "precision"):
             words += [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
+        if self.device.type != "cpu":
+            words += ["--device", str(self.device)]
         return " ".join([*words, "--threads", str(threads)])
 
 
-def _teacher(file: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> Teacher:
+def _teacher(file: Path, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Teacher:
     """The teacher in a weights file; the card beside it says what it is. Raises InputError."""
     card = file.with_suffix(".json")
     try:
@@ -205,4 +217,4 @@ def _teacher(file: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> Tea
     if (found.mean, found.std) != (mean, std):
         raise InputError(f"--teacher {file}: {name} wants pixels normalised otherwise than the student")
     assert found.sha256 is not None, "it is a file"
-    return Teacher(found.name, found.sha256, vit)
+    return Teacher(found.name, found.sha256, vit.to(device))
