@@ -64,29 +64,29 @@ class Ray:
             try:
                 self._do(ray, task, submission, slots, display)
             finally:
-                submission.path.unlink(missing_ok=True)
+                submission.end()
 
     def _do(self, ray: Any, task: Any, submission: Submission, slots: int, display: Display) -> None:
         follower = Follower([job for jobs in submission.bundles for job in jobs], display)
         waiting = iter(enumerate(submission.bundles))
-        active: dict[Any, list[Job]] = {}
+        active: dict[Any, int] = {}
         while True:
             while len(active) < slots and (following := next(waiting, None)) is not None:
-                index, jobs = following
+                index, _ = following
                 arguments = [str(submission.path), str(index)]
-                active[task.remote("petlbench.engines.element", arguments, str(submission.log(index)))] = jobs
+                active[task.remote("petlbench.engines.element", arguments, str(submission.log(index)))] = index
             if not active:
                 return
             ended, _ = ray.wait([*active], timeout=LOOK)
-            for jobs in active.values():
-                follower.at_first_of(jobs)
+            for index in active.values():
+                follower.hear(submission, index)
             follower.look()
             for each in ended:
                 try:
                     ray.get(each)
                 except ray.exceptions.RayError as error:
                     self.say(f"a task of Ray was lost: {next(iter(str(error).splitlines()), type(error).__name__)}")
-                follower.give_up(active.pop(each))
+                follower.give_up(submission.bundles[active.pop(each)])
 
 
 def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:

@@ -69,7 +69,7 @@ class Slurm:
             self._follow(jobs, kept, display)
             for each in kept:  # those that ended otherwise tell what their array was about
                 if all(worker.overtaken(job) for several in each.bundles for job in several):
-                    each.path.unlink(missing_ok=True)
+                    each.end()
 
     def _submit(self, jobs: Sequence[Job], slots: int, limits: Limits) -> Submission:
         together = bundles.bundle(jobs, self.expected, self.length, _most())
@@ -129,9 +129,9 @@ class Slurm:
             follower.look()
             if elements is not None:
                 for submission in kept:
-                    for index, together in enumerate(submission.bundles):
+                    for index in range(len(submission.bundles)):
                         if elements.get((submission.name, index)) == "RUNNING":
-                            follower.at_first_of(together)
+                            follower.hear(submission, index)
                 left = {job.key for submission in kept for job in _left(submission, elements)}
                 gone = {*follower.open} - left
                 # A file system may show a record late, so nothing is given up at the first look.
