@@ -87,12 +87,14 @@ def do(options: argparse.Namespace) -> int:
     from petlbench.errors import Ended, InputError
     from petlbench.plan import Planned, cost_jobs, plan
     from petlbench.store import Store
+    from petlbench.tidy import tidy
 
     console = Console(stderr=True)
     request = shared.request(options)
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: expected at least 1")
     Store(request.results).check_writable()
+    tidy(request.results)
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
     limits = shared.limits(options, request.device)
     together = request.processes
