@@ -160,7 +160,8 @@ def do(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise InputError for an option of an engine that was not asked for."""
+    """Raise InputError for an option of an engine that was not asked for, and for an engine that cannot be had here:
+    before the plan, which takes a while the first time and is written down."""
     from petlbench.errors import InputError
 
     for name, engines in (("slurm", "slurm"), ("detach", "slurm"), ("address", "ray"), ("bundle", "slurm or ray")):
@@ -168,6 +169,15 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--{name}: only with --engine {engines}")
     if options.bundle is not None and options.bundle <= 0:
         raise InputError(f"--bundle {options.bundle:g}: expected minutes, more than 0")
+    if options.engine == "slurm":
+        from petlbench.engines import slurm
+
+        slurm.check()
+        slurm.settings(options.slurm)
+    if options.engine == "ray":
+        from petlbench.engines import ray
+
+        ray.check()
 
 
 def _engine(

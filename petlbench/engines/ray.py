@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from petlbench.run import Job
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine alone, which lives as long as the command."""
+
+MISSING = "--engine ray: needs Ray, pip install 'petlbench[ray]'"
 
 LOOK = 1.0
 """Seconds between two looks at the store."""
@@ -89,6 +92,12 @@ class Ray:
                 follower.give_up(submission.bundles[active.pop(each)])
 
 
+def check() -> None:
+    """Raise InputError if Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InputError(MISSING)
+
+
 def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:
     """How many runs the whole cluster has room for."""
     return min(int(resources.get(name, 0) // number) for name, number in needs.items() if number)
@@ -103,7 +112,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise InputError("--engine ray: needs Ray, pip install 'petlbench[ray]'") from error
+        raise InputError(MISSING) from error
     try:
         ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -55,8 +55,7 @@ class Slurm:
 
         An interrupt ends the waiting and nothing else. Raises InputError if SLURM refuses.
         """
-        if shutil.which("sbatch") is None or shutil.which("squeue") is None:
-            raise InputError("--engine slurm: no sbatch and squeue here; runs are submitted on a machine that has them")
+        check()
         jobs = list(works)
         kept = list(_kept(self.results))
         known = _queue([each.name for each in kept])
@@ -140,6 +139,12 @@ class Slurm:
             if follower.open:
                 time.sleep(pause)
                 pause = min(longest, pause * 1.2)
+
+
+def check() -> None:
+    """Raise InputError where nothing can be submitted."""
+    if shutil.which("sbatch") is None or shutil.which("squeue") is None:
+        raise InputError("--engine slurm: no sbatch and squeue here; runs are submitted on a machine that has them")
 
 
 def settings(texts: Sequence[str]) -> dict[str, str]:
