@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from petlbench.commands import options as shared
@@ -101,7 +102,7 @@ def do(options: argparse.Namespace) -> int:
     here = local.slots(request.threads * together) if request.device == "cpu" else len(limits.gpus) // together or 1
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | int:
         """Do what is missing of these runs, then the costs; the exit code if that was interrupted."""
@@ -143,18 +144,19 @@ def do(options: argparse.Namespace) -> int:
             return 0
     waiting = [each for each in planned if each.state == "waiting"]
     for each in waiting:
-        console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
+        console.print(
+            f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     # Speed is that of a machine which is known and does nothing else, so a cluster's is for `petlbench cost` there.
     costs = cost_jobs(planned) if options.cost and options.engine == "local" else []
     display = work(planned, "runs", costs)
     if isinstance(display, int):
         return display
     if display.done or display.failed:
-        console.print(
+        where = shlex.quote(str(request.results))
+        say(
             f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "
-            f"records in {request.results}; see them with: petlbench table --results {request.results}",
-            highlight=False,
-            soft_wrap=True,
+            f"records in {request.results}; see them with: petlbench table --results {where}"
         )
     return 1 if display.failed or waiting else 0
 
