@@ -113,8 +113,8 @@ class _Holder(threading.Thread):
         self.refusal: Exception | None = None
 
     def run(self) -> None:
-        mine = _me()
         try:
+            mine = _me()
             chain = _take(self.path, mine, self.quiet, self.watch, self.ended)
             _sweep(chain, mine)
         except Exception as error:  # for the thread that wants the lock
