@@ -179,7 +179,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.engine == "ray":
         from petlbench.engines import ray
 
-        ray.check()
+        ray.check(options.address)
 
 
 def _engine(

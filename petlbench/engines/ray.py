@@ -7,6 +7,7 @@ itself imports no torch. A task that is lost is not tried again by Ray: the same
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ LOCAL = "local"
 """The address that stands for a cluster of this machine alone, which lives as long as the command."""
 
 MISSING = "--engine ray: needs Ray, pip install 'petlbench[ray]'"
+
+PATIENCE = 10.0
+"""Seconds in which a cluster has to answer."""
 
 LOOK = 1.0
 """Seconds between two looks at the store."""
@@ -92,10 +96,24 @@ class Ray:
                 follower.give_up(submission.bundles[active.pop(each)])
 
 
-def check() -> None:
-    """Raise InputError if Ray is not installed."""
+def check(address: str | None) -> None:
+    """Raise InputError if Ray is not installed, or nobody answers at HOST:PORT, which Ray would ask for minutes."""
     if find_spec("ray") is None:
         raise InputError(MISSING)
+    given = address or os.environ.get("RAY_ADDRESS", "auto")
+    if given in (LOCAL, "auto") or "://" in given:
+        return
+    host, _, port = given.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unreachable(f"--address {address}" if address else f"RAY_ADDRESS={given}") from error
+
+
+def _unreachable(where: str) -> InputError:
+    return InputError(
+        f"{where}: no Ray cluster to be reached; valid: HOST:PORT of one, {LOCAL}, or nothing on one of its nodes"
+    )
 
 
 def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:
@@ -116,10 +134,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"--address {address}" if address else "--engine ray"
-        raise InputError(
-            f"{where}: no Ray cluster to be reached; valid: HOST:PORT of one, {LOCAL}, or nothing on one of its nodes"
-        ) from error
+        raise _unreachable(f"--address {address}" if address else "--engine ray") from error
     try:
         yield ray
     finally:
