@@ -96,7 +96,7 @@ def hold(
     finally:
         holder.ended.set()
         if holder.ident is not None:
-            holder.join()
+            holder.gone.wait()  # after a `join` that is interrupted, Python takes the thread for ended
 
 
 class _Holder(threading.Thread):
@@ -109,10 +109,16 @@ class _Holder(threading.Thread):
     def __init__(self, path: Path, lost: Callable[[], None], beat: float, quiet: float, watch: float) -> None:
         super().__init__()
         self.path, self.lost, self.beat, self.quiet, self.watch = path, lost, beat, quiet, watch
-        self.decided, self.ended = threading.Event(), threading.Event()
+        self.decided, self.ended, self.gone = threading.Event(), threading.Event(), threading.Event()
         self.refusal: Exception | None = None
 
     def run(self) -> None:
+        try:
+            self._hold()
+        finally:
+            self.gone.set()
+
+    def _hold(self) -> None:
         try:
             mine = _me()
             chain = _take(self.path, mine, self.quiet, self.watch, self.ended)

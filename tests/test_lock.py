@@ -359,6 +359,30 @@ def test_an_interrupt_at_any_step_leaves_no_lock(
     assert list(path.parent.iterdir()) == []
 
 
+SLOW = """
+import os, signal, sys, time
+from pathlib import Path
+from petlbench import lock
+let_go = lock._let_go
+def slowly(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    let_go(*arguments)
+lock._let_go = slowly
+try:
+    with lock.hold(Path(sys.argv[1]), lambda: None):
+        pass
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_process_that_is_interrupted_while_it_lets_go_does_not_end_before_it_has(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "interrupted\n"
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.fixture
 def taken_over(path: Path) -> Iterator[threading.Event]:
     """A lock that somebody takes over from us, who are alive; and the event that tells us so."""
