@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def telling(console: Console) -> Iterator[Callable[[str], None]]:
     """Something to tell progress to: one line that changes on a terminal, a line for each text elsewhere."""
     if not console.is_terminal:
-        yield lambda text: console.print(text, style="dim", highlight=False, soft_wrap=True)
+        yield lambda text: console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
         return
     with console.status("planning") as status:
         yield status.update

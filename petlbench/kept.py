@@ -151,11 +151,17 @@ def compare(networks: Networks, weights: Weights, path: Path, most: int | None =
     """Raise InputError if weights do not fit into networks, whose own need not be there (on torch's device "meta"), or
     if these have more than `most`."""
     state = networks.state_dict()
-    if most is not None and sum(value.numel() for value in state.values()) > most:
-        raise InputError(f"{path}: would need a network of more than {most:,} weights")
+    if most is not None:
+        limit(networks, path, most)
     held = {name: state[name] for name in state if name in weights.tensors}
     if problem := _difference(weights.tensors, held):
         raise InputError(f"{path}: not weights of this method on this backbone: {problem}")
+
+
+def limit(network: nn.Module, path: Path, most: int) -> None:
+    """Raise InputError, naming the file that asks for it, if a network has more weights."""
+    if sum(value.numel() for value in network.state_dict().values()) > most:
+        raise InputError(f"{path}: would need a network of more than {most:,} weights")
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

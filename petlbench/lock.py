@@ -86,18 +86,53 @@ def hold(
     took it for dead, and it has to stop. Also raises OSError for a folder that cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = _me()
-    chain = _take(path, mine, quiet, watch)
-    _sweep(chain, mine)
-    ended = threading.Event()
-    heart = threading.Thread(target=_live, args=(chain, mine, ended, lost, beat), daemon=True)
-    heart.start()
+    holder = _Holder(path, lost, beat, quiet, watch)
     try:
+        holder.start()
+        holder.decided.wait()
+        if holder.refusal is not None:
+            raise holder.refusal
         yield
     finally:
-        ended.set()
-        heart.join()
-        _let_go(chain, mine)
+        holder.ended.set()
+        if holder.ident is not None:
+            holder.gone.wait()  # after a `join` that is interrupted, Python takes the thread for ended
+
+
+class _Holder(threading.Thread):
+    """Takes a lock, gives signs of life, and lets it go at the end.
+
+    All of that happens in this one thread, since what a signal raises (Ctrl-C, `Ended`) comes up in the main thread,
+    between any two of its steps. Nor does Python end before this thread has let go.
+    """
+
+    def __init__(self, path: Path, lost: Callable[[], None], beat: float, quiet: float, watch: float) -> None:
+        super().__init__()
+        self.path, self.lost, self.beat, self.quiet, self.watch = path, lost, beat, quiet, watch
+        self.decided, self.ended, self.gone = threading.Event(), threading.Event(), threading.Event()
+        self.refusal: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._hold()
+        finally:
+            self.gone.set()
+
+    def _hold(self) -> None:
+        try:
+            mine = _me()
+            chain = _take(self.path, mine, self.quiet, self.watch, self.ended)
+            _sweep(chain, mine)
+        except Exception as error:  # for the thread that wants the lock
+            self.refusal = error
+            return
+        finally:
+            self.decided.set()
+        try:
+            _live(chain, mine, self.ended, self.lost, self.beat)
+        finally:
+            self.ended.wait()
+            _let_go(chain, mine)
 
 
 def owner(path: Path, quiet: float = QUIET) -> Owner | None:
@@ -108,7 +143,7 @@ def owner(path: Path, quiet: float = QUIET) -> Owner | None:
         found = link
         chain.append(_successor(path, link))
         link = _read(chain[-1])
-    if found is None or _is_dead(found.owner) or (not _is_here(found.owner) and _age(found.seen, path.parent) > quiet):
+    if found is None or _is_dead(found.owner) or (not _is_here(found.owner) and age(found.seen, path.parent) > quiet):
         return None
     return found.owner
 
@@ -122,7 +157,7 @@ class _Link:
     """Its date: the last sign of life of its owner, in seconds by the clock of the file system."""
 
 
-def _take(path: Path, mine: Owner, quiet: float, watch: float) -> list[Path]:
+def _take(path: Path, mine: Owner, quiet: float, watch: float, ended: threading.Event) -> list[Path]:
     """Take the lock, or succeed the dead, and return its files from the first to our own."""
     while True:
         chain, links = [path], list[_Link]()
@@ -130,7 +165,7 @@ def _take(path: Path, mine: Owner, quiet: float, watch: float) -> list[Path]:
             link = _read(chain[-1])
             if link is None:  # it was let go meanwhile
                 break
-            if _successor(path, link) in chain or not _died(chain[-1], link, quiet, watch):
+            if _successor(path, link) in chain or not _died(chain[-1], link, quiet, watch, ended):
                 raise HeldError(link.owner)
             links.append(link)
             chain.append(_successor(path, link))
@@ -204,21 +239,21 @@ def _named(path: Path, owner: Owner) -> Path:
     return path.with_name(f"{path.name}.{owner.token}")
 
 
-def _died(path: Path, link: _Link, quiet: float, watch: float) -> bool:
-    """Whether the owner of a file is dead. Takes `watch` seconds where that can only be suspected."""
+def _died(path: Path, link: _Link, quiet: float, watch: float, ended: threading.Event) -> bool:
+    """Whether the owner of a file is dead. Takes `watch` seconds where that can only be suspected, and is given up,
+    with no for an answer, when nobody wants to know any more."""
     if _is_here(link.owner):
         return _is_dead(link.owner)
-    if abs(_age(link.seen, path.parent)) < quiet:
+    if abs(age(link.seen, path.parent)) < quiet:
         return False
     end = time.monotonic() + watch
     while time.monotonic() < end:
-        time.sleep(watch / 10)
-        if _read(path) != link:
+        if ended.wait(watch / 10) or _read(path) != link:
             return False
     return True
 
 
-def _age(seen: float, folder: Path) -> float:
+def age(seen: float, folder: Path) -> float:
     """Seconds since a date, by the clock that made it, that of the file system; by ours where we cannot write."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

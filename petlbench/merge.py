@@ -65,6 +65,7 @@ def merge(theirs: Path, ours: Path, prefer: Prefer | None = None) -> Outcome:
 
 def _one(theirs: Path, ours: Path, path: Path, prefer: Prefer | None, outcome: Outcome) -> None:
     """One record or cost."""
+    seen = _content(ours / path)
     try:
         new = _read(theirs, path)
         old = _read(ours, path) if (ours / path).is_file() else None
@@ -87,11 +88,22 @@ def _one(theirs: Path, ours: Path, path: Path, prefer: Prefer | None, outcome: O
         return
     try:
         with lock.hold(lock.beside(ours / path), lambda: None):
+            if _content(ours / path) != seen:
+                outcome.skipped.append(f"{path}: has changed meanwhile; merge again")
+                return
             _remove_beside(ours, path)
             _copy(theirs / path, ours / path, "" if old else "cost" if isinstance(new, Cost) else "record", outcome)
             _copy_beside(theirs, ours, path, outcome)
     except lock.HeldError as error:
         outcome.skipped.append(f"{path}: {error}; merge again when it has ended")
+
+
+def _content(path: Path) -> bytes | None:
+    """What a file holds; None if there is none."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _copy_beside(theirs: Path, ours: Path, record: Path, outcome: Outcome) -> None:

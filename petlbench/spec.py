@@ -41,8 +41,8 @@ def parse(text: str) -> list[Spec]:
     return specs
 
 
-def fields(text: str) -> dict[str, Any]:
-    """Read `field=literal, ...` without a name around it. Raises InputError as `parse` does."""
+def fields(text: str, option: str = "") -> dict[str, Any]:
+    """Read `field=literal, ...` without a name around it. Raises InputError as `parse` does, naming the option."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
@@ -53,7 +53,7 @@ def fields(text: str) -> dict[str, Any]:
         return found
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         rule = "write field=value, each once, with numbers, 'text', True, False or (a, b)"
-        raise InputError(f"cannot read '{text[:80]}': {rule}") from error
+        raise InputError(f"{option and option + ': '}cannot read '{text[:80]}': {rule}") from error
 
 
 def make(kind: type[Made], given: Mapping[str, Any], what: str) -> Made:

@@ -27,7 +27,7 @@ class Store:
     def get(self, run: Run) -> Record | None:
         """The record of a run, or None if it has none yet."""
         path = self.root / run.path
-        return _decode(path, Record) if path.is_file() else None
+        return decode(path, Record) if path.is_file() else None
 
     def put(self, record: Record) -> Path:
         """Write a record in the place of an older one, and return its path. Raises InputError if it cannot be."""
@@ -40,7 +40,7 @@ class Store:
         """Every record, in the order of their paths. Raises InputError for a file that is no record."""
         for path in sorted(self.root.glob("*/*/*.json")):
             if path.parent.parent.name != COSTS:
-                yield _decode(path, Record)
+                yield decode(path, Record)
 
     def find(self, name: str) -> Record:
         """The record that a person names by its path or by the key in it. Raises InputError if it is not one."""
@@ -49,11 +49,11 @@ class Store:
         if len(found) != 1:
             many = f"{len(found)} records have it" if found else f"there is no such record below {self.root}"
             raise InputError(f"run {name}: {many}; write the path of a record or the key at the end of its name")
-        return _decode(found[0], Record)
+        return decode(found[0], Record)
 
     def get_cost(self, path: Path) -> Cost | None:
         """The cost below this path (`CostJob.path`), or None if it has not been measured."""
-        return _decode(self.root / path, Cost) if (self.root / path).is_file() else None
+        return decode(self.root / path, Cost) if (self.root / path).is_file() else None
 
     def put_cost(self, path: Path, cost: Cost) -> None:
         """Write a cost, replacing an older one. Raises InputError if it cannot be written."""
@@ -63,7 +63,7 @@ class Store:
     def costs(self) -> Iterator[Cost]:
         """Every cost, in the order of their paths. Raises InputError for a file that is none."""
         for path in sorted(self.root.glob(f"{COSTS}/*/*.json")):
-            yield _decode(path, Cost)
+            yield decode(path, Cost)
 
     def check_writable(self) -> None:
         """Raise InputError now rather than after the first hour of training."""
@@ -79,7 +79,7 @@ def _encode(record: Record | Cost) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
-def _decode(path: Path, kind: type[Kept]) -> Kept:
+def decode(path: Path, kind: type[Kept]) -> Kept:
     """Read untrusted JSON: types are checked, nothing is executed."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=kind)

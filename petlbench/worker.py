@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from petlbench.record import Record, Status
 from petlbench.run import Job
 from petlbench.store import Store
 from petlbench.trial import DivergedError, Report, silent
+
+CHECKPOINTS = "checkpoints"
+"""Where trials keep them, below the results folder, each in a folder that begins with the key of its run."""
 
 
 class Exit(IntEnum):
@@ -67,26 +71,36 @@ def do(job: Job | CostJob, report: Report = silent, log: str = "") -> Exit:
     removed if the job was done. Called in the main thread, SIGTERM ends the job; see `Ended`.
     """
     record = Path(job.results, job.path)
+    code: Exit | None = None
     try:
-        with lock.hold(lock.beside(record), _taken_over):
+        with _ending(), lock.hold(lock.beside(record), _taken_over):
             if overtaken(job):
                 return Exit.ELSEWHERE
             sweep(record)
             if log:
                 _print_to(Path(job.results, log))
-            with _ending():
-                done = _do(job, report, log)
-            if log and done:
-                Path(job.results, log).unlink(missing_ok=True)
-            return Exit.DONE if done else Exit.FAILED
+            code = Exit.DONE if _do(job, report, log) else Exit.FAILED
+            if code is Exit.DONE:
+                _clear(job, log)
+            return code
     except lock.HeldError:
         return Exit.ELSEWHERE
     except (InputError, OSError) as error:  # the store cannot be written; whatever else fails is in the record
         print(f"petlbench.worker: {job}: {_line(error)}", file=sys.stderr, flush=True)
         return Exit.FAILED
     except Ended:
+        if code is not None:  # it was done already
+            return code
         print("ended by SIGTERM; the run can be started again", flush=True)
         return Exit.ENDED
+
+
+def _clear(job: Job | CostJob, log: str) -> None:
+    """Remove what is of no use once a job is done: its log, and checkpoints of older code that never came to an end."""
+    if log:
+        Path(job.results, log).unlink(missing_ok=True)
+    for left in Path(job.results, CHECKPOINTS).glob(f"{job.key}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def elsewhere(job: Job | CostJob) -> str:
@@ -125,6 +139,13 @@ def lost(job: Job | CostJob, reason: str, log: str, status: Status = "failed") -
         record = _record(Attempt(job, silent), status, reason, log)
         store.put(record)
         return record
+
+
+def settle(job: Job | CostJob, log: str) -> None:
+    """Remove what a worker has left that died with its record written: its lock, and its log if the run is done."""
+    with suppress(lock.HeldError, OSError), lock.hold(lock.beside(Path(job.results, job.path)), _taken_over):
+        if getattr(stored(job), "status", "") == "done":
+            _clear(job, log)
 
 
 def work(job: Job, report: Report = silent, log: str = "") -> Record:

@@ -76,10 +76,11 @@ class Bench:
 
 
 class Display:
-    """Remembers how each run ended."""
+    """Remembers how far each run was, and how it ended."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
+        self.steps: list[tuple[str, int, int, float | None]] = []
         self.results: list[str] = []
 
     def start(self, work: object) -> None:
@@ -87,7 +88,9 @@ class Display:
 
     def wait(self, work: object, why: str) -> None: ...
 
-    def step(self, work: object, *, epoch: int, epochs: int, loss: float | None) -> None: ...
+    def step(self, work: object, *, epoch: int, epochs: int, loss: float | None) -> None:
+        assert str(work) in self.started
+        self.steps.append((str(work), epoch, epochs, loss))
 
     def finish(self, work: object, result: object, seconds: float) -> None:
         assert str(work) in self.started

@@ -117,7 +117,7 @@ def ask(environment: dict[str, str], *command: str) -> str:
     return (done.stdout + done.stderr).strip()
 
 
-def wait_until(true: Callable[[], object], otherwise: str, seconds: float = 200) -> None:
+def wait_until(true: Callable[[], object], otherwise: str, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, otherwise

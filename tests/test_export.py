@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace as with_
 from pathlib import Path
 
@@ -62,9 +62,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-def score(folder: Path, record: Record, data: Path) -> float:
+def score(folder: Path, record: Record, data: Path, files: Sequence[str] = (TINY,)) -> float:
     """The accuracy of a restored network on the test images."""
-    encoder, head = restore(folder, files=[TINY])
+    encoder, head = restore(folder, files=files)
     suite = zoo.suite(TINY)()
     images, labels = suite.data(suite.task("day"), "test", data / "day", record.run.framing).all()
     outputs: Tensor = head(encoder(Normalize(record.run.backbone)(images)))
@@ -80,6 +80,42 @@ def test_a_restored_network_scores_as_the_run_did(
     assert (record.status, record.reason) == ("done", "")
     export(record, tmp_path / "results", tmp_path / "out", folded=folded, files=[TINY])
     assert score(tmp_path / "out", record, data) == record.scores["accuracy"]
+
+
+LOOKS = '''"""A method whose start depends on the values of the weights it is built into."""
+from dataclasses import dataclass
+import torch
+from torch import nn
+from petlbench import Encoder, Method, ViT
+
+class Scaled(nn.Module):
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale = nn.Parameter(torch.full((1,), 1 + float(layer.weight.detach().norm())))
+    def forward(self, tokens):
+        return self.layer(tokens) * self.scale
+
+@dataclass(frozen=True, kw_only=True)
+class Looks(Method):
+    def attach(self, vit: ViT) -> Encoder:
+        vit.blocks[0].mlp.fc2 = Scaled(vit.blocks[0].mlp.fc2)
+        return vit
+'''
+
+
+def test_a_method_of_your_own_may_look_at_the_weights_it_is_built_into(
+    train: Train, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "looks.py"
+    file.write_text(LOOKS)
+    record, files, out = train(str(file)), [TINY, str(file)], tmp_path / "out"
+    assert (record.status, record.reason) == ("done", "")
+    export(record, tmp_path / "results", out, files=files)
+    assert score(out, record, data, files) == record.scores["accuracy"]
+    monkeypatch.setattr("petlbench.export.MOST", 1000)
+    with pytest.raises(InputError, match="would need a network of more than 1,000 weights"):
+        restore(out, files=files)
 
 
 def test_a_restored_network_is_ready_for_inference_and_disturbs_no_random_state(exported: Path) -> None:

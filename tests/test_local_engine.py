@@ -12,6 +12,7 @@ import pytest
 
 from petlbench.engines import limits, local
 from petlbench.engines.limits import Limits
+from petlbench.errors import Ended
 from petlbench.plan import plan
 from petlbench.request import Request
 from petlbench.store import Store
@@ -228,13 +229,29 @@ def test_sizes_are_a_number_and_a_unit(text: str, expected: int | None) -> None:
     assert limits.size(text) == expected
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_a_worker_that_is_started_is_known(number: int) -> None:
+    done = []
+
+    def start() -> None:
+        with local.undisturbed():
+            signal.raise_signal(number)
+            done.append("it is known")
+        done.append("it goes on")
+
+    with pytest.raises((KeyboardInterrupt, Ended)), local.interruptible():
+        start()
+    assert done == ["it is known"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc (Linux)")
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     process = kills.start(tmp_path, results, data, methods="linear,full,lora,bitfit")
     assert kills.wait_until(lambda: any(results.glob("tiny/*/*.json")))
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=300) == 130
     output = (tmp_path / "output.txt").read_text()
     assert "the same command goes on from here" in output
     assert "Traceback" not in output

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -304,6 +306,81 @@ def test_holders_that_are_killed_at_any_moment_leave_whole_files_and_are_succeed
     assert not met.exists(), met.read_text()
     left = {path.name for path in tmp_path.iterdir()} - {f"{number}.inside" for number in range(4)}
     assert left == {f"{number}.json" for number in range(4)}
+
+
+class Interrupt(BaseException):
+    """What a signal raises in these tests, as Ctrl-C does."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """Raises `Interrupt` in the main thread, wherever that is."""
+
+    def raise_it(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupt_of_who_waits_for_a_lock_leaves_it_as_it_was(
+    path: Path, interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir(parents=True)
+    leave(path, HOUR)
+    died = lock._died
+
+    def interrupted(*arguments: Any) -> bool:
+        interrupt()
+        return died(*arguments)
+
+    monkeypatch.setattr(lock, "_died", interrupted)
+    with pytest.raises(Interrupt), lock.hold(path, unexpected, watch=HOUR):
+        pass
+    assert wait_until(lambda: not any(isinstance(thread, lock._Holder) for thread in threading.enumerate()))
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["_take", "_sweep", "_let_go"])
+def test_an_interrupt_at_any_step_leaves_no_lock(
+    path: Path, interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real = getattr(lock, step)
+
+    def interrupted(*arguments: Any) -> Any:
+        interrupt()
+        return real(*arguments)
+
+    monkeypatch.setattr(lock, step, interrupted)
+    with pytest.raises(Interrupt), lock.hold(path, unexpected):
+        time.sleep(0 if step == "_let_go" else 30)  # until it is interrupted
+    assert wait_until(lambda: not any(isinstance(thread, lock._Holder) for thread in threading.enumerate()))
+    assert list(path.parent.iterdir()) == []
+
+
+SLOW = """
+import os, signal, sys, time
+from pathlib import Path
+from petlbench import lock
+let_go = lock._let_go
+def slowly(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    let_go(*arguments)
+lock._let_go = slowly
+try:
+    with lock.hold(Path(sys.argv[1]), lambda: None):
+        pass
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_process_that_is_interrupted_while_it_lets_go_does_not_end_before_it_has(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "interrupted\n"
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recorded
@@ -61,6 +64,25 @@ def leave(store: Store, record: Record, content: str) -> list[Path]:
         (store.root / path).parent.mkdir(parents=True, exist_ok=True)
         (store.root / path).write_text(content)
     return left
+
+
+def test_a_run_that_is_done_while_it_is_merged_is_not_replaced(
+    ours: Store, theirs: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs.put(A)
+    done = dataclasses.replace(A, started=LATER)
+    hold = lock.hold
+
+    @contextmanager
+    def late(*arguments: Any) -> Iterator[None]:
+        ours.put(done)  # by a worker that ends just before the lock is ours
+        with hold(*arguments):
+            yield
+
+    monkeypatch.setattr(lock, "hold", late)
+    said = merge(ours, theirs, capsys=capsys)
+    assert f"{A.run.path}: has changed meanwhile; merge again" in said
+    assert list(ours.records()) == [done]
 
 
 @pytest.mark.parametrize(("prefer", "kept"), [("ours", "ours"), ("theirs", "theirs")])

@@ -236,6 +236,20 @@ def test_the_plan_says_what_it_comes_to(arguments: list[str], capsys: pytest.Cap
     assert "in 48:00:00, 3 of 3 runs are over" in printed
 
 
+def test_a_plan_of_which_no_time_is_known_says_so(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*arguments, "--budget", "2d", "--results", str(tmp_path / "others")]) == 0
+    printed = capsys.readouterr().out
+    assert "in 48:00:00, nobody knows how many are over" in printed
+    assert "runs are over" not in printed
+
+
+def test_an_unreadable_recipe_names_its_option(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "--recipe", "epochs=x"]) == 2
+    assert capsys.readouterr().err.startswith("petlbench: --recipe: cannot read 'epochs=x': write field=value")
+
+
 def test_a_long_plan_is_printed_by_method(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*arguments, "--seeds", ",".join(map(str, range(30)))]) == 0
     rows = capsys.readouterr().out.splitlines()

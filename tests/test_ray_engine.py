@@ -123,6 +123,9 @@ def test_what_no_cluster_can_do_is_refused_in_one_line(bench: Bench, ray: Any, m
         run(bench, bench.plan("linear"), address="")
     with pytest.raises(InputError, match=r"^--engine ray: the cluster has no room for 99999 CPU and 0 GPU$"):
         run(bench, bench.plan("linear", threads=99999), "local")
+    for address in ("127.0.0.1:9", "nowhere", "127.0.0.1:99999", "127.0.0.1:x", ":"):
+        with pytest.raises(InputError, match=rf"^--address {address}: no Ray cluster to be reached; valid: HOST:PORT"):
+            engines.check(address)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"^--engine ray: needs Ray, pip install 'petlbench\[ray\]'$"):
         run(bench, bench.plan("linear"), address="")

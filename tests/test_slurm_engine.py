@@ -222,4 +222,6 @@ def test_without_slurm_a_run_there_is_refused_in_one_line(
     monkeypatch.setenv("PATH", "/nowhere")
     arguments = ["run", "--methods", "linear", "--suite", request.suite, "--data-root", str(request.data_root)]
     assert cli.main([*arguments, "--engine", "slurm", "--results", str(request.results)]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("petlbench: --engine slurm: no sbatch and squeue here")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("petlbench: --engine slurm: no sbatch and squeue here")
+    assert not request.results.exists()

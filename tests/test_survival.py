@@ -108,7 +108,7 @@ def test_a_worker_that_is_asked_to_end_may_save_and_leaves_its_run_new(
     assert again.returncode == worker.Exit.ELSEWHERE
     assert f"left alone, in hand on {overview.read(request.results).running[0].owner}" in again.stdout.decode()
     process.terminate()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == worker.Exit.ENDED == 75
     assert output == b"ended by SIGTERM; the run can be started again\n"
     assert waits.with_suffix(".checkpoint").read_text() == "saved"
@@ -123,7 +123,7 @@ def test_a_driver_that_is_asked_to_end_ends_its_workers_and_says_how_to_go_on(
     process = kills.start(tmp_path, tmp_path / "results", data, methods=str(waits))
     assert kills.wait_until(waits.with_suffix(".begun").exists)
     process.terminate()
-    assert process.wait(timeout=60) == 143
+    assert process.wait(timeout=300) == 143
     assert "the same command goes on from here" in (tmp_path / "output.txt").read_text()
     assert waits.with_suffix(".checkpoint").read_text() == "saved"
     assert kills.wait_until(lambda: not kills.processes(process.pid))

@@ -1,6 +1,7 @@
 """One run from a job to its record, the honest way and with everything that can go wrong."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,16 @@ def test_two_processes_give_bit_equal_results(request_for: RequestFor, tmp_path:
     assert second is not None
     assert [epoch.loss for epoch in first.curve] == [epoch.loss for epoch in second.curve]
     assert first.scores == second.scores
+
+
+@pytest.mark.parametrize(("step", "code", "files"), [("sweep", worker.Exit.ENDED, 0), ("_clear", worker.Exit.DONE, 1)])
+def test_sigterm_before_the_first_step_or_behind_the_last_leaves_no_lock(
+    request_for: RequestFor, monkeypatch: pytest.MonkeyPatch, step: str, code: worker.Exit, files: int
+) -> None:
+    (job,) = (each.job for each in plan(request_for("linear", tasks=("day",))))
+    monkeypatch.setattr(worker, step, lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert worker.do(job) is code
+    assert len([path for path in Path(job.results).rglob("*") if path.is_file()]) == files
 
 
 def test_nothing_but_the_final_score_reads_a_test_image(

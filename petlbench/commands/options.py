@@ -121,7 +121,7 @@ def request(options: argparse.Namespace) -> Request:
         normalization=options.normalization,
         resize=options.resize,
         interpolation=options.interpolation,
-        overrides=spec.fields(options.recipe) if options.recipe else {},
+        overrides=spec.fields(options.recipe, "--recipe") if options.recipe else {},
         device=device(options.device, here),
         threads=threads(options.threads, here),
         processes=processes(options.processes, options.device),

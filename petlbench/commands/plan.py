@@ -140,6 +140,9 @@ def _summary(found: Outlook, budget: float | None) -> Iterable[str]:
     short = "" if total < found.free_bytes else "; THERE IS NOT ENOUGH"
     yield f"disk: about {_size(total)} ({parts}); {_size(found.free_bytes)} are free{short}"
     if budget is not None and found.fits is not None and found.fit_seconds is not None:
+        if unknown == found.todo:
+            yield f"in {clock(budget)}, nobody knows how many are over: no time is known"
+            return
         yield (
             f"in {clock(budget)}, {found.fits} of {found.todo} runs are over, the first in the order of the plan "
             f"(after {clock(found.fit_seconds)})"

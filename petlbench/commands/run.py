@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from petlbench.commands import options as shared
@@ -87,19 +88,21 @@ def do(options: argparse.Namespace) -> int:
     from petlbench.errors import Ended, InputError
     from petlbench.plan import Planned, cost_jobs, plan
     from petlbench.store import Store
+    from petlbench.tidy import tidy
 
     console = Console(stderr=True)
     request = shared.request(options)
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: expected at least 1")
     Store(request.results).check_writable()
+    tidy(request.results)
     again = {"stale": ("stale",), "all": ("stale", "done")}.get(options.rerun, ())
     limits = shared.limits(options, request.device)
     together = request.processes
     here = local.slots(request.threads * together) if request.device == "cpu" else len(limits.gpus) // together or 1
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def work(planned: list[Planned], what: str, costs: list[CostJob]) -> ProgressDisplay | int:
         """Do what is missing of these runs, then the costs; the exit code if that was interrupted."""
@@ -141,24 +144,26 @@ def do(options: argparse.Namespace) -> int:
             return 0
     waiting = [each for each in planned if each.state == "waiting"]
     for each in waiting:
-        console.print(f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, soft_wrap=True)
+        console.print(
+            f"{each.job}: cannot be run, {each.waits_for}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     # Speed is that of a machine which is known and does nothing else, so a cluster's is for `petlbench cost` there.
     costs = cost_jobs(planned) if options.cost and options.engine == "local" else []
     display = work(planned, "runs", costs)
     if isinstance(display, int):
         return display
     if display.done or display.failed:
-        console.print(
+        where = shlex.quote(str(request.results))
+        say(
             f"{display.done} done, {display.failed} failed in {clock(display.elapsed)}; "
-            f"records in {request.results}; see them with: petlbench table --results {request.results}",
-            highlight=False,
-            soft_wrap=True,
+            f"records in {request.results}; see them with: petlbench table --results {where}"
         )
     return 1 if display.failed or waiting else 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise InputError for an option of an engine that was not asked for."""
+    """Raise InputError for an option of an engine that was not asked for, and for an engine that cannot be had here:
+    before the plan, which takes a while the first time and is written down."""
     from petlbench.errors import InputError
 
     for name, engines in (("slurm", "slurm"), ("detach", "slurm"), ("address", "ray"), ("bundle", "slurm or ray")):
@@ -166,6 +171,15 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--{name}: only with --engine {engines}")
     if options.bundle is not None and options.bundle <= 0:
         raise InputError(f"--bundle {options.bundle:g}: expected minutes, more than 0")
+    if options.engine == "slurm":
+        from petlbench.engines import slurm
+
+        slurm.check()
+        slurm.settings(options.slurm)
+    if options.engine == "ray":
+        from petlbench.engines import ray
+
+        ray.check(options.address)
 
 
 def _engine(

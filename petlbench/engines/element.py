@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -26,8 +29,48 @@ from petlbench.errors import Ended, InputError
 from petlbench.files import write
 from petlbench.run import Job
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from petlbench.engines.local import Work
+
 FOLDER = "submitted"
 """Where submissions are kept, below the results folder."""
+
+PAUSE = 1.0
+"""Seconds between two pieces of news."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """How far the run is that an element has in hand."""
+
+    key: str
+    epoch: int
+    epochs: int
+    loss: float | None
+
+
+class Telling(ProgressDisplay):
+    """A display that also writes news for those who follow the element from elsewhere."""
+
+    def __init__(self, submission: Submission, element: int, jobs: Sequence[Job]) -> None:
+        super().__init__(Console(width=160), {job.key: None for job in jobs}, 1)
+        self._file = submission.news(element)
+        self._told = -PAUSE
+
+    def step(self, work: Work, *, epoch: int, epochs: int, loss: float | None) -> None:
+        super().step(work, epoch=epoch, epochs=epochs, loss=loss)
+        if time.monotonic() - self._told >= PAUSE:
+            self._told = time.monotonic()
+            news = News(key=work.key, epoch=epoch, epochs=epochs, loss=loss)
+            with suppress(OSError):  # the run goes on without news
+                write(self._file, msgspec.json.encode(news))
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +87,23 @@ class Submission:
     @property
     def path(self) -> Path:
         return Path(self.results, FOLDER, f"{self.name}.json")
+
+    def news(self, element: int) -> Path:
+        """Where an element says how far it is, while it is at work."""
+        return Path(self.results, FOLDER, f"{self.name}_{element}.news")
+
+    def read_news(self, element: int) -> News | None:
+        """How far an element is; None if nobody knows."""
+        try:
+            return msgspec.json.decode(self.news(element).read_bytes(), type=News)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+    def end(self) -> None:
+        """Remove what those need who do it or follow it."""
+        for element in range(len(self.bundles)):
+            self.news(element).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def log(self, element: int | str) -> Path:
         """Where an element prints to; it is removed if all of its runs are done."""
@@ -75,7 +135,7 @@ def main(arguments: list[str]) -> int:
     if tied.TIED in arguments:
         tied.end_with_parent()
     jobs = [job for job in submission.bundles[element] if not worker.overtaken(job)]
-    display = ProgressDisplay(Console(width=160), {job.key: None for job in jobs}, 1)
+    display = Telling(submission, element, jobs)
     try:
         with display, local.interruptible():
             local.run(jobs, 1, display, submission.limits)

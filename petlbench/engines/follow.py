@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from petlbench import worker
+from petlbench.engines.element import Submission
 from petlbench.engines.local import Display
 from petlbench.run import Job
 
@@ -21,9 +22,17 @@ class Follower:
     def at_first_of(self, jobs: Iterable[Job]) -> None:
         """Take the first of these jobs that is open for under way: they are done one after another."""
         job = next((job for job in jobs if job.key in self.open), None)
-        if job is not None and job.key not in self._began:
-            self._began[job.key] = time.monotonic()
-            self._display.start(job)
+        if job is not None:
+            self._begin(job)
+
+    def hear(self, submission: Submission, element: int) -> None:
+        """Tell how far an element is that is at work."""
+        self.at_first_of(submission.bundles[element])
+        news = submission.read_news(element)
+        job = self.open.get(news.key) if news else None
+        if news and job:
+            self._begin(job)
+            self._display.step(job, epoch=news.epoch, epochs=news.epochs, loss=news.loss)
 
     def look(self) -> None:
         """Finish the jobs that have a record by now."""
@@ -36,11 +45,15 @@ class Follower:
             if job.key in self.open:
                 self._finish(job)
 
+    def _begin(self, job: Job) -> None:
+        if job.key not in self._began:
+            self._began[job.key] = time.monotonic()
+            self._display.start(job)
+
     def _finish(self, job: Job) -> None:
         del self.open[job.key]
         result = worker.stored(job) if worker.overtaken(job) else None
-        if job.key not in self._began:
-            self._display.start(job)
-        began = self._began.pop(job.key, time.monotonic())
+        self._begin(job)
+        began = self._began.pop(job.key)
         seconds = getattr(result, "seconds", {}).get("total", time.monotonic() - began)
         self._display.finish(job, result, seconds)

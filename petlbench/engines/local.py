@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from petlbench.engines.limits import NONE, Limits, killed_for_memory
 from petlbench.errors import Ended
@@ -86,7 +86,8 @@ def run(works: Iterable[Work], slots: int, display: Display, limits: Limits = NO
             display.wait(work, owner)
             elsewhere.append(work)
         else:
-            active.append(_Child(work, limits, _free(limits.gpus, active, processes(work))))
+            with undisturbed():  # by an interrupt, after which nobody would know of this child
+                active.append(_Child(work, limits, _free(limits.gpus, active, processes(work))))
 
     try:
         while True:
@@ -132,6 +133,26 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until something short is over. In the main thread only; others meet no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _end(active: list[_Child]) -> None:
@@ -225,7 +246,10 @@ class _Child:
 
         self.process.join()
         code = self.process.exitcode
-        if code == worker.Exit.DONE or worker.overtaken(self.work):
+        if code == worker.Exit.DONE:
+            return worker.stored(self.work)
+        if worker.overtaken(self.work):
+            worker.settle(self.work, self.log)
             return worker.stored(self.work)
         if code == worker.Exit.ELSEWHERE:
             raise HeldError

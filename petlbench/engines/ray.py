@@ -7,9 +7,11 @@ itself imports no torch. A task that is lost is not tried again by Ray: the same
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ from petlbench.run import Job
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine alone, which lives as long as the command."""
+
+MISSING = "--engine ray: needs Ray, pip install 'petlbench[ray]'"
+
+PATIENCE = 10.0
+"""Seconds in which a cluster has to answer."""
 
 LOOK = 1.0
 """Seconds between two looks at the store."""
@@ -64,29 +71,49 @@ class Ray:
             try:
                 self._do(ray, task, submission, slots, display)
             finally:
-                submission.path.unlink(missing_ok=True)
+                submission.end()
 
     def _do(self, ray: Any, task: Any, submission: Submission, slots: int, display: Display) -> None:
         follower = Follower([job for jobs in submission.bundles for job in jobs], display)
         waiting = iter(enumerate(submission.bundles))
-        active: dict[Any, list[Job]] = {}
+        active: dict[Any, int] = {}
         while True:
             while len(active) < slots and (following := next(waiting, None)) is not None:
-                index, jobs = following
+                index, _ = following
                 arguments = [str(submission.path), str(index)]
-                active[task.remote("petlbench.engines.element", arguments, str(submission.log(index)))] = jobs
+                active[task.remote("petlbench.engines.element", arguments, str(submission.log(index)))] = index
             if not active:
                 return
             ended, _ = ray.wait([*active], timeout=LOOK)
-            for jobs in active.values():
-                follower.at_first_of(jobs)
+            for index in active.values():
+                follower.hear(submission, index)
             follower.look()
             for each in ended:
                 try:
                     ray.get(each)
                 except ray.exceptions.RayError as error:
                     self.say(f"a task of Ray was lost: {next(iter(str(error).splitlines()), type(error).__name__)}")
-                follower.give_up(active.pop(each))
+                follower.give_up(submission.bundles[active.pop(each)])
+
+
+def check(address: str | None) -> None:
+    """Raise InputError if Ray is not installed, or nobody answers at HOST:PORT, which Ray would ask for minutes."""
+    if find_spec("ray") is None:
+        raise InputError(MISSING)
+    given = address or os.environ.get("RAY_ADDRESS", "auto")
+    if given in (LOCAL, "auto") or "://" in given:
+        return
+    host, _, port = given.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unreachable(f"--address {address}" if address else f"RAY_ADDRESS={given}") from error
+
+
+def _unreachable(where: str) -> InputError:
+    return InputError(
+        f"{where}: no Ray cluster to be reached; valid: HOST:PORT of one, {LOCAL}, or nothing on one of its nodes"
+    )
 
 
 def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:
@@ -103,14 +130,11 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise InputError("--engine ray: needs Ray, pip install 'petlbench[ray]'") from error
+        raise InputError(MISSING) from error
     try:
         ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"--address {address}" if address else "--engine ray"
-        raise InputError(
-            f"{where}: no Ray cluster to be reached; valid: HOST:PORT of one, {LOCAL}, or nothing on one of its nodes"
-        ) from error
+        raise _unreachable(f"--address {address}" if address else "--engine ray") from error
     try:
         yield ray
     finally:

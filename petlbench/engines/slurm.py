@@ -55,8 +55,7 @@ class Slurm:
 
         An interrupt ends the waiting and nothing else. Raises InputError if SLURM refuses.
         """
-        if shutil.which("sbatch") is None or shutil.which("squeue") is None:
-            raise InputError("--engine slurm: no sbatch and squeue here; runs are submitted on a machine that has them")
+        check()
         jobs = list(works)
         kept = list(_kept(self.results))
         known = _queue([each.name for each in kept])
@@ -69,7 +68,7 @@ class Slurm:
             self._follow(jobs, kept, display)
             for each in kept:  # those that ended otherwise tell what their array was about
                 if all(worker.overtaken(job) for several in each.bundles for job in several):
-                    each.path.unlink(missing_ok=True)
+                    each.end()
 
     def _submit(self, jobs: Sequence[Job], slots: int, limits: Limits) -> Submission:
         together = bundles.bundle(jobs, self.expected, self.length, _most())
@@ -129,9 +128,9 @@ class Slurm:
             follower.look()
             if elements is not None:
                 for submission in kept:
-                    for index, together in enumerate(submission.bundles):
+                    for index in range(len(submission.bundles)):
                         if elements.get((submission.name, index)) == "RUNNING":
-                            follower.at_first_of(together)
+                            follower.hear(submission, index)
                 left = {job.key for submission in kept for job in _left(submission, elements)}
                 gone = {*follower.open} - left
                 # A file system may show a record late, so nothing is given up at the first look.
@@ -140,6 +139,12 @@ class Slurm:
             if follower.open:
                 time.sleep(pause)
                 pause = min(longest, pause * 1.2)
+
+
+def check() -> None:
+    """Raise InputError where nothing can be submitted."""
+    if shutil.which("sbatch") is None or shutil.which("squeue") is None:
+        raise InputError("--engine slurm: no sbatch and squeue here; runs are submitted on a machine that has them")
 
 
 def settings(texts: Sequence[str]) -> dict[str, str]:
