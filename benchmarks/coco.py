@@ -6,12 +6,13 @@ ViTs, whose heads and parameter counts are the ones that HST's table implies; th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from petlbench.dense.suite import DenseSuite, DenseTask, Look
+from petlbench.folder import Refuse, strict
 from petlbench.method import Method, Paper
 from petlbench.recipe import Recipe
 from petlbench.suite import Task
@@ -109,12 +110,11 @@ class COCO(DenseSuite):
         folders = (root, *(root / name for name in task.folders))
         return next((folder for folder in folders if (folder / "annotations").is_dir()), None)
 
-    def read(self, task: Task, data: Path, *, training: bool) -> Instances:
-        from petlbench.dense import coco
+    def read(self, task: Task, data: Path, *, training: bool, refuse: Refuse = strict) -> Instances:
+        return split(data, "train2017" if training else "val2017", task.classes, training=training, refuse=refuse)
 
-        split = "train2017" if training else "val2017"
-        file = data / "annotations" / f"instances_{split}.json"
-        return coco.read(file, data / split, task.classes, training=training)
+    def every(self, task: Task, data: Path, *, training: bool, refuse: Refuse = strict) -> Instances:
+        return split(data, "train2017" if training else "val2017", task.classes, training=False, refuse=refuse)
 
     def sizes(self) -> Sizes:
         """How large the heads are."""
@@ -156,6 +156,11 @@ class COCO(DenseSuite):
 
         return pictures.labelled(instances(source), index)
 
+    def remarks(self, source: Source) -> Iterator[str]:
+        from petlbench.dense import coco
+
+        return coco.remarks(instances(source))
+
     def made_up(self, task: Task, chance: Generator) -> Target:
         """Rectangles of a twentieth to three tenths of the image."""
         import torch
@@ -174,6 +179,14 @@ class COCO(DenseSuite):
         from petlbench.dense.coco_evaluation import Evaluator
 
         return Evaluator(instances(source), masks="mask_ap" in task.also)
+
+
+def split(data: Path, name: str, classes: int, *, training: bool, refuse: Refuse) -> Instances:
+    """A split by its name in COCO's files; `training` leaves out what cannot be trained on."""
+    from petlbench.dense import coco
+
+    file = data / "annotations" / f"instances_{name}.json"
+    return coco.read(file, data / name, classes, training=training, refuse=refuse)
 
 
 def instances(source: Any) -> Instances:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   petlbench data list vtab --data-root DATA
   petlbench data verify vtab --data-root DATA --tasks cifar100,dtd
+  petlbench data verify coco --data-root DATA
   petlbench data prepare vtab --from tfds --data-root DATA
   petlbench data show vtab dtd --data-root DATA --out dtd.png
+  petlbench data show ade20k upernet --data-root DATA --split test --out ade.png
   petlbench data make mini-coco --out DATA/mini-coco
   petlbench data suite DATA/my_photos && petlbench run --methods lora --suite ./my_photos.py --data-root DATA
 """
@@ -55,12 +57,16 @@ def add(commands: Commands) -> None:
     each.add_argument("--tfds-dir", metavar="DIR", help="where TFDS keeps its own files (default: its own choice)")
     each.set_defaults(do=do_prepare)
 
-    each = actions.add_parser("show", help="write a contact sheet of a task's images")
+    each = actions.add_parser(
+        "show", help="write a contact sheet of a task's images with their labels, objects or label maps"
+    )
     each.add_argument("suite", metavar="SUITE", help="suite, see `petlbench list suites`")
     each.add_argument("task", metavar="TASK", help="task of the suite")
     _add_root(each)
     each.add_argument("--split", default="train800val200", metavar="SPLIT", help="(default: train800val200)")
-    each.add_argument("--images", type=int, default=60, metavar="N", help="images on the sheet (default: 60)")
+    each.add_argument(
+        "--images", type=int, metavar="N", help="images on the sheet (default: 60, or 12 with objects or label maps)"
+    )
     each.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, .png or .jpg")
     each.set_defaults(do=do_show)
 
@@ -111,9 +117,14 @@ def do_verify(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from petlbench.data.verify import verify
+    from petlbench.data import verify, verify_dense
+    from petlbench.dense.suite import DenseSuite
 
-    suite, tasks = _suite_and_tasks(options)
+    suite = _any_suite(options.suite, options.data_root)
+    tasks = [suite.task(name) for name in shared.names(options.tasks)] or list(suite.tasks)
+    is_dense = isinstance(suite, DenseSuite)
+    groups = [tasks] if is_dense else [[task] for task in tasks]  # tasks that read the same files
+    what = "data sets" if is_dense else "tasks"
     errors = broken = 0
     bar = Progress(
         TextColumn("{task.description}"),
@@ -124,19 +135,24 @@ def do_verify(options: argparse.Namespace) -> int:
         transient=True,
     )
     with bar:
-        whole = bar.add_task("tasks", total=len(tasks))
+        whole = bar.add_task(what, total=len(groups))
         row = bar.add_task("", total=None, visible=False)
-        for task in tasks:
-            bar.reset(row, description=task.name, total=None, visible=True)
-            findings = verify(
-                suite, task, options.data_root, lambda done, total: bar.update(row, completed=done, total=total)
-            )
+
+        def progress(done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total)
+
+        for group in groups:
+            bar.reset(row, description=group[0].name, total=None, visible=True)
+            if isinstance(suite, DenseSuite):
+                findings = verify_dense.verify(suite, group, options.data_root, progress)
+            else:
+                findings = verify.verify(suite, group[0], options.data_root, progress)
             for finding in findings:
                 print(finding, flush=True)
             bad = sum(finding.level == "error" for finding in findings)
             errors, broken = errors + bad, broken + bool(bad)
             bar.advance(whole)
-    print(f"{len(tasks) - broken} of {len(tasks)} tasks without an error" + (f", {errors} errors" if errors else ""))
+    print(f"{len(groups) - broken} of {len(groups)} {what} without an error" + (f", {errors} errors" if errors else ""))
     return 1 if errors else 0
 
 
@@ -174,26 +190,34 @@ def do_prepare(options: argparse.Namespace) -> int:
 
 
 def do_show(options: argparse.Namespace) -> int:
-    from petlbench.data import show
+    from petlbench.data import show, show_dense
+    from petlbench.dense.suite import DenseSuite
     from petlbench.errors import InputError, unknown
     from petlbench.folder import SPLITS
+    from petlbench.framing import Framing
 
-    suite = _suite(options.suite, options.data_root)
+    suite = _any_suite(options.suite, options.data_root)
     task = suite.task(options.task)
     if options.split not in SPLITS:
         raise unknown("split", options.split, SPLITS)
-    if options.images < 1:
-        raise InputError(f"--images {options.images}: expected at least 1")
+    is_dense = isinstance(suite, DenseSuite)
+    wanted = options.images if options.images is not None else 12 if is_dense else 60
+    if wanted < 1:
+        raise InputError(f"--images {wanted}: expected at least 1")
     if options.out.suffix not in (".png", ".jpg"):
         raise InputError(f"--out {options.out}: expected a name that ends in .png or .jpg")
     data = suite.prepare(task, options.data_root)
-    listing = suite.listing(task, options.split, data)
-    page = show.sheet(listing, options.images, show.class_names(data, task.classes))
+    if isinstance(suite, DenseSuite):
+        source = suite.data(task, options.split, data, Framing(1)).source
+        page, size = show_dense.sheet(suite, source, task.classes, wanted), len(source)
+    else:
+        listing = suite.listing(task, options.split, data)
+        page, size = show.sheet(listing, wanted, show.class_names(data, task.classes)), len(listing)
     try:
         page.save(options.out)
     except OSError as error:
         raise InputError(f"--out {options.out}: cannot be written: {error.strerror or error}") from error
-    print(f"wrote {options.out}: {min(options.images, len(listing)):,} of {len(listing):,} images of {options.split}")
+    print(f"wrote {options.out}: {min(wanted, size):,} of {size:,} images of {options.split}")
     return 0
 
 

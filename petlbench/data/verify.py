@@ -161,10 +161,10 @@ class _Check:
         formats = Counter(each.format for each in good)
         lossy = {name for name in formats if name in ("JPEG", "WEBP", "MPO")}
         kind = "lossy JPEG export" if lossy == set(formats) else "mixed lossy and lossless" if lossy else "lossless"
-        yield self._note(f"{kind} ({_counted(formats)})")
+        yield self._note(f"{kind} ({counted(formats)})")
         modes = Counter(each.mode for each in good)
         if len(modes) > 1 or "RGB" not in modes:
-            yield self._note(f"modes {_counted(modes)}; all become RGB")
+            yield self._note(f"modes {counted(modes)}; all become RGB")
         sizes = {each.size for each in good}
         if len(sizes) > 1:
             (low, high), (left, right) = ((min(edge), max(edge)) for edge in zip(*sizes, strict=True))
@@ -226,5 +226,6 @@ def _numbers(labels: Sequence[int]) -> str:
     return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
 
 
-def _counted(counts: Counter[str]) -> str:
+def counted(counts: Counter[str]) -> str:
+    """Such as "47 JPEG, 1 PNG"."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.most_common())

@@ -21,6 +21,7 @@ from PIL import Image
 from petlbench.dense.head import Target
 from petlbench.dense.images import IGNORED
 from petlbench.errors import InputError
+from petlbench.folder import Refuse, strict
 
 FOLDER = "ADEChallengeData2016"
 BAD = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -45,6 +46,10 @@ class LabelMaps:
 
     def files(self) -> Sequence[Path]:
         return (*self.images, *self.maps)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.images[index]
 
     def image(self, index: int) -> Image.Image:
         """As RGB, whatever the file holds. Raises InputError for one that is missing or cut short."""
@@ -85,10 +90,11 @@ class LabelMaps:
         return {"map": torch.from_numpy(np.where(labels == 0, IGNORED, labels - 1)), "image_id": index}
 
 
-def read(folder: Path, part: str, classes: int) -> LabelMaps:
+def read(folder: Path, part: str, classes: int, refuse: Refuse = strict) -> LabelMaps:
     """The split "training" or "validation".
 
-    Raises InputError for folders that are not there or empty, and for an image without a label map or the reverse.
+    Raises InputError for folders that are not there or empty, and for an image without a label map or the reverse,
+    unless `refuse` does otherwise: then these are left out.
     """
     found: dict[str, dict[str, Path]] = {}
     for kind, suffixes in (("images", (".jpg", ".jpeg")), ("annotations", (".png",))):
@@ -102,11 +108,12 @@ def read(folder: Path, part: str, classes: int) -> LabelMaps:
         alone = sorted(found[kind].keys() - found[other].keys())
         if alone:
             what = "image has no label map" if kind == "images" else "label map has no image"
-            raise InputError(
+            error = InputError(
                 f"{found[kind][alone[0]]}: this {what} in {folder / other / part} ({len(alone)} such of "
                 f"{len(found[kind])})"
             )
-    names = sorted(found["images"])
+            refuse(error)
+    names = sorted(found["images"].keys() & found["annotations"].keys())
     return LabelMaps(
         tuple(found["images"][name] for name in names), tuple(found["annotations"][name] for name in names), classes
     )

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,9 +31,12 @@ from PIL import Image
 
 from petlbench.dense.head import Target
 from petlbench.errors import InputError
+from petlbench.folder import Refuse, strict
 
 SMALLEST = 32
 """Pixels that an image has at least in both directions to be trained on."""
+NAMED = 5
+"""Ids that a remark names."""
 
 
 class Outline(msgspec.Struct, frozen=True, gc=False):
@@ -122,13 +125,17 @@ class Instances:
         """Every file that the split is made of."""
         return [self.file, *(self.folder / photo.file_name for photo in self.contents.images)]
 
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.folder / self.photos[index].file_name
+
     def image(self, index: int) -> Image.Image:
         """An image as RGB, whatever its file holds (COCO has grey ones).
 
         Raises InputError for a file that is missing, cut short or of another size than the annotations say.
         """
         photo = self.photos[index]
-        path = self.folder / photo.file_name
+        path = self.path(index)
         try:
             with Image.open(path) as image:
                 if image.size != (photo.width, photo.height):
@@ -160,12 +167,12 @@ class Instances:
         }
 
 
-def read(file: Path, folder: Path, classes: int, *, training: bool) -> Instances:
+def read(file: Path, folder: Path, classes: int, *, training: bool, refuse: Refuse = strict) -> Instances:
     """Read and check an annotation file and the names of the images in `folder`.
 
-    Raises InputError for a file that is missing or not in COCO's format, another number of categories than `classes`,
-    an id used twice, an annotation of an unknown category or image, a run-length code that does not fit its image, and
-    images that are missing.
+    Raises InputError for a file that is missing or not in COCO's format. Raises it as well for another number of
+    categories than `classes`, an id used twice, an annotation of an unknown category or image, a run-length code that
+    does not fit its image, and images that are missing, unless `refuse` does otherwise: then these are left out.
     """
     try:
         contents = msgspec.json.decode(file.read_bytes(), type=Contents)
@@ -173,12 +180,14 @@ def read(file: Path, folder: Path, classes: int, *, training: bool) -> Instances
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except msgspec.DecodeError as error:
         raise InputError(f"{file}: is not an instances file of COCO: {error}") from error
-    check(file, contents, classes)
-    check_files(file, folder, contents.images)
+    contents = checked(file, contents, classes, refuse)
+    contents = msgspec.structs.replace(contents, images=present(file, folder, contents.images, refuse))
     photos = {photo.id: photo for photo in contents.images}
     objects: dict[int, list[Annotation]] = {}
     left_out: Counter[str] = Counter()
     for each in contents.annotations:
+        if each.image_id not in photos:  # one that is missing
+            continue
         why = useless(each, photos[each.image_id]) if training else ""
         if why:
             left_out[why] += 1
@@ -195,32 +204,49 @@ def read(file: Path, folder: Path, classes: int, *, training: bool) -> Instances
     return Instances(file, folder, contents, tuple(used), kept, dict(left_out))
 
 
-def check(file: Path, contents: Contents, classes: int) -> None:
-    """Raise InputError for the first thing that contradicts another."""
+def checked(file: Path, contents: Contents, classes: int, refuse: Refuse = strict) -> Contents:
+    """What is left once everything that contradicts something before it is refused."""
     if len(contents.categories) != classes:
-        raise InputError(f"{file}: has {len(contents.categories)} categories where the task has {classes}")
-    photos = {photo.id: photo for photo in contents.images}
-    categories = {category.id for category in contents.categories}
-    ids: dict[str, Sequence[Photo | Category | Annotation]] = {
-        "image": contents.images,
-        "category": contents.categories,
-        "annotation": contents.annotations,
-    }
-    for kind, things in ids.items():
-        for twice, times in Counter(thing.id for thing in things).items():
-            if times > 1:
-                raise InputError(f"{file}: the id {twice} stands for more than one {kind}")
-    for each in contents.annotations:
-        where = f"{file}: annotation {each.id}"
-        if each.id < 1:
-            raise InputError(f"{where}: ids start at 1, since evaluation takes 0 for no object at all")
-        if each.image_id not in photos:
-            raise InputError(f"{where}: is of image {each.image_id}, which is not in the list of images")
-        if each.category_id not in categories:
-            known = ", ".join(map(str, sorted(categories)))
-            raise InputError(f"{where}: is of category {each.category_id}; the categories are {known}")
-        if isinstance(each.segmentation, Outline):
-            check_outline(where, each.segmentation, photos[each.image_id])
+        refuse(InputError(f"{file}: has {len(contents.categories)} categories where the task has {classes}"))
+    images = _once(file, "image", contents.images, refuse)
+    photos = {photo.id: photo for photo in images}
+    categories = {each.id: each for each in _once(file, "category", contents.categories, refuse)}
+    annotations = []
+    for each in _once(file, "annotation", contents.annotations, refuse):
+        try:
+            check(f"{file}: annotation {each.id}", each, photos, categories)
+            annotations.append(each)
+        except InputError as error:
+            refuse(error)
+    return Contents(images, annotations, list(categories.values()))
+
+
+Thing = TypeVar("Thing", Photo, Category, Annotation)
+
+
+def _once(file: Path, kind: str, things: Sequence[Thing], refuse: Refuse) -> list[Thing]:
+    """The first of each id."""
+    found: dict[int, Thing] = {}
+    twice = set()
+    for thing in things:
+        if thing.id in found and thing.id not in twice:
+            twice.add(thing.id)
+            refuse(InputError(f"{file}: the id {thing.id} stands for more than one {kind}"))
+        found.setdefault(thing.id, thing)
+    return list(found.values())
+
+
+def check(where: str, each: Annotation, photos: Mapping[int, Photo], categories: Mapping[int, Category]) -> None:
+    """Raise InputError for an annotation that contradicts the rest of its file."""
+    if each.id < 1:
+        raise InputError(f"{where}: ids start at 1, since evaluation takes 0 for no object at all")
+    if each.image_id not in photos:
+        raise InputError(f"{where}: is of image {each.image_id}, which is not in the list of images")
+    if each.category_id not in categories:
+        known = ", ".join(map(str, sorted(categories)))
+        raise InputError(f"{where}: is of category {each.category_id}; the categories are {known}")
+    if isinstance(each.segmentation, Outline):
+        check_outline(where, each.segmentation, photos[each.image_id])
 
 
 def check_outline(where: str, outline: Outline, photo: Photo) -> None:
@@ -241,21 +267,50 @@ def check_outline(where: str, outline: Outline, photo: Photo) -> None:
         raise InputError(f"{where}: its run-length code does not fit: {error}") from error
 
 
-def check_files(file: Path, folder: Path, photos: list[Photo]) -> None:
-    """Raise InputError, naming the first, if images are not there. One look at the folder, not one per image."""
+def present(file: Path, folder: Path, photos: Sequence[Photo], refuse: Refuse = strict) -> list[Photo]:
+    """The images that are there; if some are not, their number and the first are refused. One look at the folder, not
+    one per image."""
     try:
         there = {entry.name for entry in os.scandir(folder)}
     except OSError as error:
         raise InputError(f"{folder}: the images of {file.name} belong here ({error.strerror or error})") from error
+    plain = []
     for photo in photos:
-        if Path(photo.file_name).name != photo.file_name:
-            raise InputError(f"{file}: image {photo.id}: '{photo.file_name}' is not a plain file name")
-    missing = [photo for photo in photos if photo.file_name not in there]
+        if Path(photo.file_name).name == photo.file_name:
+            plain.append(photo)
+        else:
+            refuse(InputError(f"{file}: image {photo.id}: '{photo.file_name}' is not a plain file name"))
+    missing = [photo for photo in plain if photo.file_name not in there]
     if missing:
-        raise InputError(
+        first = InputError(
             f"{folder}: {len(missing)} of the {len(photos)} images in {file.name} are missing; the first is "
             f"{missing[0].file_name} (image {missing[0].id})"
         )
+        refuse(first)
+    return [photo for photo in plain if photo.file_name in there]
+
+
+def remarks(split: Instances) -> Iterator[str]:
+    """What training leaves out and what it cuts, a line for each reason with the first ids."""
+    photos = {photo.id: photo for photo in split.contents.images}
+    found: dict[tuple[str, str, str], list[int]] = {}
+    useful = set()
+    for each in split.contents.annotations:
+        if each.image_id not in photos:
+            continue
+        photo, (left, top, width, height) = photos[each.image_id], each.bbox
+        if why := useless(each, photo):
+            found.setdefault((why, "annotations", "of no use to training"), []).append(each.id)
+            continue
+        useful.add(each.image_id)
+        if min(left, top, photo.width - left - width, photo.height - top - height) < -1:
+            found.setdefault(("boxes reach out of their image", "annotations", "cut at its border"), []).append(each.id)
+    for photo in split.contents.images:
+        if why := useless_image(photo, photo.id in useful):
+            found.setdefault((why, "images", "of no use to training"), []).append(photo.id)
+    for (what, kind, then), ids in found.items():
+        first = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
+        yield f"{split.file.name}: {len(ids):,} {what} ({kind} {first}); {then}"
 
 
 def useless(each: Annotation, photo: Photo) -> str:

@@ -39,6 +39,9 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+
     def image(self, index: int) -> Image.Image:
         """As RGB, in its own size."""
 
@@ -57,6 +60,9 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def path(self, index: int) -> Path:
+        return self.source.path(self.indices[index])
 
     def image(self, index: int) -> Image.Image:
         return self.source.image(self.indices[index])

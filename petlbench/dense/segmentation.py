@@ -22,6 +22,7 @@ from petlbench.dense.images import IGNORED, MULTIPLE, Size, Source
 from petlbench.dense.segmenters import Segmenter, SemanticFPN, UPerNet
 from petlbench.dense.suite import SHOWN, DenseSuite, DenseTask, Look
 from petlbench.errors import unknown
+from petlbench.folder import Refuse, strict
 from petlbench.suite import Task
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Segmentation(DenseSuite):
     def locate(self, task: Task, root: Path) -> Path | None:
         return ade20k.locate(root)
 
-    def read(self, task: Task, data: Path, *, training: bool) -> Source:
-        return ade20k.read(data, "training" if training else "validation", task.classes)
+    def read(self, task: Task, data: Path, *, training: bool, refuse: Refuse = strict) -> Source:
+        return ade20k.read(data, "training" if training else "validation", task.classes, refuse)
 
     def head(self, encoder: Encoder, task: Any) -> Segmenter:
         if task.head not in HEADS:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from petlbench.errors import InputError
-from petlbench.folder import combine
+from petlbench.folder import Refuse, combine, strict
 from petlbench.suite import Suite, Task
 
 if TYPE_CHECKING:
@@ -118,8 +118,13 @@ class DenseSuite(Suite):
         """The folder of the task's data below a root, or None."""
 
     @abstractmethod
-    def read(self, task: Any, data: Path, *, training: bool) -> Source:
-        """The training images or those to score on. Raises InputError for what contradicts itself."""
+    def read(self, task: Any, data: Path, *, training: bool, refuse: Refuse = strict) -> Source:
+        """The training images or those to score on. Raises InputError for what contradicts itself, unless `refuse`
+        does otherwise."""
+
+    def every(self, task: Any, data: Path, *, training: bool, refuse: Refuse = strict) -> Source:
+        """The same, with those images and objects that training leaves out."""
+        return self.read(task, data, training=training, refuse=refuse)
 
     @abstractmethod
     def head(self, encoder: Encoder, task: Any) -> DenseHead:
@@ -136,6 +141,10 @@ class DenseSuite(Suite):
     def labelled(self, source: Source, classes: int, index: int) -> Image:
         """An image with its truth drawn, to look at a data set; here without."""
         return source.image(index)
+
+    def remarks(self, source: Source) -> Iterator[str]:
+        """What a reader of a split should know about its truth; here nothing."""
+        yield from ()
 
     def plain(self, task: Any) -> Any:
         """The task with nothing but its own metric, which is all that is chosen by while a method trains."""
