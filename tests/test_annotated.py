@@ -42,6 +42,18 @@ def test_coco_files_have_the_names_and_keys_of_coco_2017(coco: Path) -> None:
         assert min(each["id"] for each in found["annotations"]) == 1
 
 
+def test_things_of_mini_coco_are_few_and_larger_than_the_patches_of_a_backbone(coco: Path) -> None:
+    sides, counts = [], []
+    for split in SIZES:
+        found = json.loads((coco / "annotations" / f"instances_{split}2017.json").read_text())
+        sides += [(each["bbox"][2] * each["bbox"][3]) ** 0.5 for each in found["annotations"]]
+        images = [each["image_id"] for each in found["annotations"]]
+        counts += [images.count(image["id"]) for image in found["images"]]
+    assert max(counts) <= 3
+    assert min(counts) == 0, "some pictures are empty"
+    assert 32 < np.median(sides) < 64, "two to four patches of 16 pixels"
+
+
 def test_an_outline_covers_the_pixels_of_its_object() -> None:
     mask = np.zeros((40, 50), bool)
     mask[5:20, 10:30] = True

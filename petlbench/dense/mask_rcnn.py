@@ -40,6 +40,8 @@ class Sizes:
 
     width: int = 256
     """Channels of the pyramid and of the convolutions behind it."""
+    groups: int = 0
+    """Of a GroupNorm behind the convolutions of the pyramid; the published detectors have none."""
     hidden: int = 1024
     """Width of the fully connected layers that classify a region."""
     box_convs: int = 4
@@ -67,7 +69,7 @@ class MaskRCNN(DenseHead):
         """`channels` and `strides` are those of the encoder; `classes` are counted without the background."""
         super().__init__()
         sizes = sizes or Sizes()
-        self.neck = FeaturePyramid(channels, strides, sizes.width)
+        self.neck = FeaturePyramid(channels, strides, sizes.width, sizes.groups)
         self.rpn = RPN(sizes)
         self.roi = self.roi_heads(classes, sizes)
         self.proposals, self.detections = sizes.proposals, sizes.detections

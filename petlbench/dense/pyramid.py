@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
@@ -35,10 +36,12 @@ class FeaturePyramid(nn.Module):
 
     strides = (*STRIDES, 64)
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int = 256) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int = 256, groups: int = 0) -> None:
+        """`groups` are those of a GroupNorm behind every convolution, 0 for none."""
         super().__init__()
+        norm = partial(nn.GroupNorm, groups) if groups else None
         self.rescale = Rescale(channels, strides)
-        self.fpn = FeaturePyramidNetwork(list(channels), width, LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(list(channels), width, LastLevelMaxPool(), norm)
         self.width = width
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:

@@ -23,8 +23,10 @@ from petlbench.drawing.canvas import generator
 from petlbench.drawing.outdoors import CLASSES, OTHER, Picture
 from petlbench.errors import InputError
 
-VERSION = 1
+VERSIONS = {"mini-coco": 2, "mini-ade20k": 1}
 """Rises with every change to a picture or annotation; results of different versions cannot be compared."""
+VIEWS = {"mini-coco": outdoors.NEAR, "mini-ade20k": outdoors.FAR}
+"""Detectors of a laptop find what is several patches large; segmenters name small things too."""
 SIZES = {"train": 240, "val": 60}
 """Pictures of each split."""
 CATEGORIES = {"ball": 1, "crate": 3, "barrel": 4, "cone": 9, "truck": 18, "chair": 44}
@@ -35,7 +37,7 @@ QUALITY = 92
 
 def cached(name: str) -> Path:
     """Where the generated data set of this name ("mini-coco" or "mini-ade20k") is kept."""
-    return home() / f"{name}-v{VERSION}"
+    return home() / f"{name}-v{VERSIONS[name]}"
 
 
 def make(name: str, folder: Path, sizes: dict[str, int] | None = None) -> None:
@@ -61,13 +63,14 @@ def make(name: str, folder: Path, sizes: dict[str, int] | None = None) -> None:
 def write_coco(folder: Path, sizes: dict[str, int]) -> None:
     """annotations/instances_{train,val}2017.json and {train,val}2017/000000000009.jpg ..., as COCO 2017 has them."""
     (folder / "annotations").mkdir()
+    version = VERSIONS["mini-coco"]
     for split, size in sizes.items():
         place = f"{split}2017"
         (folder / place).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        ids = np.cumsum(generator(VERSION, "ids", split).integers(1, 40, size)) + 8
-        for image_id, picture in zip(ids.tolist(), pictures("coco", split, size), strict=True):
+        ids = np.cumsum(generator(version, "ids", split).integers(1, 40, size)) + 8
+        for image_id, picture in zip(ids.tolist(), pictures("mini-coco", split, size), strict=True):
             name = f"{image_id:012d}.jpg"
             Image.fromarray(picture.pixels).save(folder / place / name, quality=QUALITY)
             height, width = picture.classes.shape
@@ -75,7 +78,7 @@ def write_coco(folder: Path, sizes: dict[str, int]) -> None:
             for found in objects(picture):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, **found})
         content = {
-            "info": {"description": "Streets drawn by petlbench", "version": str(VERSION), "year": 2026},
+            "info": {"description": "Streets drawn by petlbench", "version": str(version), "year": 2026},
             "licenses": [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
             "images": images,
             "annotations": annotations,
@@ -133,7 +136,7 @@ def write_ade20k(folder: Path, sizes: dict[str, int]) -> None:
         place = {"train": "training", "val": "validation"}[split]
         for kind in ("images", "annotations"):
             (top / kind / place).mkdir(parents=True)
-        for number, picture in enumerate(pictures("ade20k", split, size), 1):
+        for number, picture in enumerate(pictures("mini-ade20k", split, size), 1):
             name = f"ADE_{split}_{number:08d}"
             Image.fromarray(picture.pixels).save(top / "images" / place / f"{name}.jpg", quality=QUALITY)
             labels = np.where(picture.classes == OTHER, 0, picture.classes + 1).astype(np.uint8)
@@ -165,4 +168,5 @@ def pictures(name: str, split: str, count: int) -> Iterator[Picture]:
 
 def _picture(which: tuple[str, str, int]) -> Picture:
     name, split, number = which
-    return outdoors.picture(generator(VERSION, name, split, number))
+    rng = generator(VERSIONS[name], name.removeprefix("mini-"), split, number)
+    return outdoors.picture(rng, VIEWS[name])

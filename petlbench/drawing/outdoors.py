@@ -28,6 +28,30 @@ HUES = {"ball": 0.0, "crate": 0.1, "barrel": 0.6, "cone": 0.17}
 """Usual colours of some things, in turns; a truck and a chair may have any."""
 
 
+LONG = ("truck", "chair")
+"""Things that stand farther away: next to the camera they would fill the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Where the camera stands, and how near the things are."""
+
+    height: tuple[float, float]
+    """Of the camera, in metres."""
+    depth: tuple[float, float]
+    """Metres from the camera to a thing."""
+    long: float
+    """Metres from the camera to a thing of LONG, at least."""
+    things: int
+    """In a picture, at most."""
+
+
+FAR = View(height=(2.2, 3.2), depth=(4.0, 13.0), long=4.0, things=7)
+"""From above: up to seven things, most of them 10 to 20 pixels large."""
+NEAR = View(height=(1.2, 1.6), depth=(2.2, 5.0), long=3.2, things=3)
+"""From among them: up to three things, the nearest a third to a half of the picture."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture and the truth about it."""
@@ -44,10 +68,10 @@ class Picture:
     """Objects that are heaps of things of one class."""
 
 
-def picture(rng: Generator) -> Picture:
-    """A street with buildings and trees beside it and up to seven things on it; one picture in ten has no thing."""
+def picture(rng: Generator, view: View = FAR) -> Picture:
+    """A street with buildings and trees beside it and a few things on it; one picture in ten has no thing."""
     width = float(between(rng, 2.6, 4.2))
-    scene = _street(rng, width)
+    scene = _street(rng, width, view)
     kinds: list[str] = []
     crowds: set[int] = set()
 
@@ -64,16 +88,18 @@ def picture(rng: Generator) -> Picture:
         x, y = float(between(rng, -width - 2, width + 2)), float(between(rng, 5, 12))
         add("rock", prism((x, y, 0.4), (1.2, 1.0, 0.8), hue(0.1, 0.1, 0.45), float(rng.random()), corners=5, top=0.5))
     taken: list[tuple[float, float]] = []
-    wanted = 0 if rng.random() < 0.1 else rng.integers(1, 8)
+    wanted = 0 if rng.random() < 0.1 else rng.integers(1, view.things + 1)
     for _ in range(40):
         if len(taken) == wanted:
             break
-        depth = float(between(rng, 4.0, 13.0))
+        depth = float(between(rng, *view.depth))
         x = float(between(rng, -0.42, 0.42)) * depth
         if any((x - a) ** 2 + (depth - b) ** 2 < 2.6 for a, b in taken):
             continue
-        taken.append((x, depth))
         kind = THINGS[rng.integers(len(THINGS))]
+        if kind in LONG and depth < view.long:
+            continue
+        taken.append((x, depth))
         if kind == "ball" and rng.random() < 0.3:
             crowds.add(len(kinds) + 1)
             add(kind, *_heap(rng, x, depth))
@@ -101,7 +127,7 @@ def _developed(rng: Generator, scene: Scene, width: float, kinds: list[str], cro
     return Picture(pixels[cut], classes[cut], instances[cut], tuple(kinds), crowds)
 
 
-def _street(rng: Generator, width: float) -> Scene:
+def _street(rng: Generator, width: float, view: View) -> Scene:
     road = hue(rng.random(), 0.05, between(rng, 0.3, 0.55))
     verge = hue(between(rng, 0.2, 0.36), between(rng, 0.3, 0.7), between(rng, 0.35, 0.7))
 
@@ -111,7 +137,7 @@ def _street(rng: Generator, width: float) -> Scene:
 
     sky = hue(between(rng, 0.5, 0.65), between(rng, 0.05, 0.5), between(rng, 0.7, 1.0))
     return Scene(
-        camera=Camera(height=float(between(rng, 2.2, 3.2)), pitch=float(between(rng, 0.03, 0.05)), focal=0.9),
+        camera=Camera(height=float(between(rng, *view.height)), pitch=float(between(rng, 0.03, 0.05)), focal=0.9),
         ground=ground,
         sky=(np.minimum(sky + np.float32(0.2), 1), sky),
         sun=(float(between(rng, -0.9, 0.9)), float(between(rng, -0.9, 0.2)), 1.0),
