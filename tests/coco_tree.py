@@ -6,9 +6,20 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 CATEGORIES = [{"id": 44, "name": "bottle"}, {"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
 """With gaps, and not in order."""
+
+
+def real_categories() -> list[dict[str, Any]]:
+    """The 80 categories of COCO with their ids, 1 to 90."""
+    names = MaskRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+    return [
+        {"id": number, "name": name, "supercategory": "any"}
+        for number, name in enumerate(names)
+        if name not in ("__background__", "N/A")
+    ]
 
 
 def annotation(number: int, image: int, category: int, box: tuple[float, ...], **changes: Any) -> dict[str, Any]:

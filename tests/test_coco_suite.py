@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from coco_tree import annotation, write
+from coco_tree import annotation, real_categories, write
 from dense_cases import detector
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from vits import small
 
 import petlbench
@@ -18,16 +17,6 @@ from petlbench.errors import InputError
 from petlbench.zoo import suite
 
 SUITES = ("coco", "mini_coco")
-
-
-def real_categories() -> list[dict]:
-    """The 80 categories of COCO with their ids, 1 to 90."""
-    names = MaskRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
-    return [
-        {"id": number, "name": name, "supercategory": "any"}
-        for number, name in enumerate(names)
-        if name not in ("__background__", "N/A")
-    ]
 
 
 @pytest.fixture
