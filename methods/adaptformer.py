@@ -36,7 +36,7 @@ class AdaptFormer(Method):
     printed = {"bottleneck=8": 0.16, "bottleneck=64": 1.19}
     recipes = {
         "vtab": with_(PETL_VIT, source=f"{PETL_VIT.source}; the official code has no VTAB-1K"),
-        "mini": with_(MINI, lr=1e-2),
+        "mini": with_(MINI, lr=3e-2),
     }
     evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {  # OSU-MLB/ViT_PEFT_Vision, and the paper's own bottleneck

@@ -25,7 +25,7 @@ class BitFit(Method):
     printed = {"": 0.10}
     recipes = {
         "vtab": OSU,
-        "mini": replace(MINI, lr=1e-2),
+        "mini": replace(MINI, lr=3e-2),
     }
     grid = {"lr": (1e-3, 1e-2), "weight_decay": (1e-4, 1e-3)}  # OSU-MLB/ViT_PEFT_Vision
 

@@ -46,7 +46,7 @@ class LoRA(Method):
     printed = {"rank=8": 0.29}
     recipes = {
         "vtab": PETL_VIT,
-        "mini": with_(MINI, lr=3e-3),
+        "mini": with_(MINI, lr=1e-2),
     }
     evaluate_every = 10  # as JieShibo/PETL-ViT, which prints the best of them
     grid = {

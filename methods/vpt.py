@@ -74,7 +74,7 @@ class VPT(Method):
         "vtab/dmlab": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
         "vtab/eurosat": replace(OFFICIAL, source=f"{DEMO} tokens=100", batch_size=64, lr=0.25, weight_decay=1e-3),
         "vtab/sun397": replace(OFFICIAL, source=f"{DEMO} tokens=5", lr=12.5, weight_decay=1e-4),
-        "mini": replace(MINI, lr=1e-2),
+        "mini": replace(MINI, lr=3e-2),
     }
     grid = {  # KMnP/vpt tune_vtab.py, with its rates at 128 images
         "optimizer": ("sgd",),

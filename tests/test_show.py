@@ -115,7 +115,7 @@ def test_recipes_stand_below_their_source_with_what_they_share_said_once(capsys:
     assert page.count("dongzelian/SSF (e94e0e7)") == 1
     assert page.count("cooldown_epochs=10") == 1
     assert "lr=0.005, weight_decay=5e-05, drop_path=0.2  vtab/diabetic_retinopathy, vtab/dsprites_ori\n" in page
-    assert "  mini  epochs=4, batch_size=32, lr=0.01, " in page
+    assert "  mini  epochs=4, batch_size=16, lr=0.01, " in page
 
 
 def test_what_the_protocol_paper_sets_is_said_with_the_tasks_it_is_set_for(capsys: pytest.CaptureFixture[str]) -> None:
