@@ -1,5 +1,6 @@
 """Drawn streets in the layouts of COCO 2017 and ADE20K: what a reader of the real ones relies on."""
 
+import colorsys
 import json
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petlbench.drawing import annotated
+from petlbench.drawing import annotated, outdoors
+from petlbench.drawing.canvas import generator
 from petlbench.drawing.outdoors import CLASSES
 
-SIZES = {"train": 12, "val": 4}
+SIZES = {"train": 30, "val": 10}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,19 @@ def test_things_of_mini_coco_are_few_and_larger_than_the_patches_of_a_backbone(c
     assert max(counts) <= 3
     assert min(counts) == 0, "some pictures are empty"
     assert 32 < np.median(sides) < 64, "two to four patches of 16 pixels"
+
+
+def test_a_hue_hints_at_the_class_of_a_thing_of_mini_coco_and_does_not_give_it_away() -> None:
+    usual = []
+    for number in range(40):
+        picture = outdoors.picture(generator("hues", number), outdoors.NEAR)
+        for instance, kind in enumerate(picture.kinds, 1):
+            seen = picture.pixels[picture.instances == instance]
+            if kind in outdoors.PAINTS and len(seen) > 100:
+                tone, _, _ = colorsys.rgb_to_hsv(*seen.mean(0))
+                usual.append(abs((tone - outdoors.PAINTS[kind] + 0.5) % 1 - 0.5) < 0.06)
+    assert len(usual) > 40
+    assert 0.7 < np.mean(usual) < 0.95
 
 
 def test_an_outline_covers_the_pixels_of_its_object() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -26,8 +26,10 @@ SHAPES = ((128, 96), (96, 128), (128, 128))
 """Heights and widths of pictures."""
 HUES = {"ball": 0.0, "crate": 0.1, "barrel": 0.6, "cone": 0.17}
 """Usual colours of some things, in turns; a truck and a chair may have any."""
-
-
+PAINTS = {"truck": 0.0, "cone": 0.09, "crate": 0.17, "chair": 0.42, "barrel": 0.62, "ball": 0.82}
+"""Usual colours of all things, farther apart: red, orange, yellow, green, blue and violet."""
+ODD = 1 / 6
+"""Share of the things that have any colour in place of their usual one."""
 LONG = ("truck", "chair")
 """Things that stand farther away: next to the camera they would fill the picture."""
 
@@ -44,12 +46,15 @@ class View:
     """Metres from the camera to a thing of LONG, at least."""
     things: int
     """In a picture, at most."""
+    painted: bool
+    """Whether each class has a usual colour, of `PAINTS`."""
 
 
-FAR = View(height=(2.2, 3.2), depth=(4.0, 13.0), long=4.0, things=7)
+FAR = View(height=(2.2, 3.2), depth=(4.0, 13.0), long=4.0, things=7, painted=False)
 """From above: up to seven things, most of them 10 to 20 pixels large."""
-NEAR = View(height=(1.2, 1.6), depth=(2.2, 5.0), long=3.2, things=3)
-"""From among them: up to three things, the nearest a third to a half of the picture."""
+NEAR = View(height=(1.2, 1.6), depth=(2.2, 5.0), long=3.2, things=3, painted=True)
+"""From among them: up to three things, the nearest a third to a half of the picture, each in the hue of its class or,
+more seldom, in any."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,11 @@ def picture(rng: Generator, view: View = FAR) -> Picture:
         if kind in LONG and depth < view.long:
             continue
         taken.append((x, depth))
-        if kind == "ball" and rng.random() < 0.3:
+        is_heap = kind == "ball" and rng.random() < 0.3
+        if is_heap:
             crowds.add(len(kinds) + 1)
-            add(kind, *_heap(rng, x, depth))
-        else:
-            add(kind, *MADE[kind](rng, x, depth))
+        solids = _heap(rng, x, depth) if is_heap else MADE[kind](rng, x, depth)
+        add(kind, *(_painted(rng, kind, solids) if view.painted else solids))
     return _developed(rng, scene, width, kinds, frozenset(crowds))
 
 
@@ -158,6 +163,17 @@ def _tree(rng: Generator, x: float, y: float) -> list[Solid]:
     if rng.random() < 0.5:
         return [trunk, Ball((x, y, 1.3 * size), 0.7 * size, green, 0.0)]
     return [trunk, prism((x, y, 1.4 * size), (1.2 * size, 1.2 * size, 1.6 * size), green, top=0.1, corners=10)]
+
+
+def _painted(rng: Generator, kind: str, solids: list[Solid]) -> list[Solid]:
+    """The same solids in one hue, mostly the usual one; each keeps how bright and how colourful it is."""
+    tone = rng.random() if rng.random() < ODD else PAINTS[kind] + between(rng, -0.025, 0.025)
+
+    def colour(solid: Solid) -> Floats:
+        low, high = np.min(solid.colour), np.max(solid.colour)
+        return hue(tone, 1 - low / high, high)
+
+    return [replace(solid, colour=colour(solid)) for solid in solids]
 
 
 def _colour(rng: Generator, kind: str) -> Floats:
