@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 MINI = Recipe(
     source="petlbench: short enough for a laptop; what was tried is in docs/detection.md",
-    steps=600,
+    steps=450,
     batch_size=4,
     lr=1e-3,
-    head_lr=5.0,
     weight_decay=0.05,
     decay_all=False,
     decay="steps",
@@ -32,8 +31,7 @@ MINI = Recipe(
 class MiniCOCO(COCO):
     """Reader, detectors, training and evaluation are those of `coco`.
 
-    The heads are narrower, with GroupNorm in the pyramid; neck and head, which start from nothing, have five times the
-    rate of the method.
+    The heads are narrower, with GroupNorm in the pyramid.
     """
 
     paper = None
