@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 	@echo "a page and a figure: $(BIN)/petlbench report --results demo --tasks $(TASKS)   $(BIN)/petlbench figure --results demo --tasks $(TASKS) --out figure.pdf"
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What the tests share: one thread, and the golden values of the official implementations."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from petlbench.request import Request
 from petlbench.trial import Trial
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
 
 TINY = Path(__file__).parent / "tiny.py"
 GOLDEN = Path(__file__).parent / "golden"

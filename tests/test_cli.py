@@ -46,7 +46,7 @@ OPTIONS = {
     "bench data": "images source size workers repeats",
     "bench overhead": "backbone device batch-size steps epochs turns",
     "check": "",
-    "pretrain": "objective backbone teacher images batch-size lr seed threads out precision resume",
+    "pretrain": "objective backbone teacher images batch-size lr seed device threads out precision resume",
 }
 
 
