@@ -14,15 +14,16 @@ from typing import Any
 
 import msgspec
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from petlbench import backbone as backbones
-from petlbench import search, spec, zoo
+from petlbench import card, search, spec, zoo
 from petlbench.dense.suite import DenseSuite
 from petlbench.engines import local
 from petlbench.errors import InputError
 from petlbench.framing import Interpolation, Resize
 from petlbench.method import Method
-from petlbench.recipe import Recipe
+from petlbench.recipe import LATER, Recipe
 from petlbench.run import Backbone, Budget, Job, Normalization, Protocol, Run, Search
 from petlbench.spec import Spec
 from petlbench.suite import Suite, Task
@@ -80,12 +81,16 @@ def cells(request: Request, progress: Callable[[str], None] = lambda text: None)
     methods = [(each, spec.make(zoo.method(each.name), each.fields, f"method {each.name}")) for each in request.methods]
     checked = spec.make(Recipe, request.overrides, "--recipe")  # `lr=1` is `lr=1.0`, or it would be another run
     request = dataclasses.replace(request, overrides={name: getattr(checked, name) for name in request.overrides})
-    if checked.precision == "fp16" and request.device == "cpu":
-        raise InputError("--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32")
+    if request.results.is_file():
+        raise InputError(f"--results {request.results}: is a file, expected a folder")
+    _check_recipe(checked, request, suite)
     backbone, normalization = _backbone(request)
+    _check_backbone(request, suite)
+    _check_names(request)
     for each, method in methods:  # before any data are made
         backbones.require(type(method), each.name, request.backbone)
         _check_windows(method, each, request.backbone)
+        _check_parts(method, each, request)
         search.space(method, ())
         for task in tasks if request.protocol == "paper" else ():
             _published(method, each, request.suite, task)
@@ -201,7 +206,9 @@ class Cell:
 
 def _backbone(request: Request) -> tuple[Backbone, Normalization]:
     """The backbone with the normalisation that was asked for, and its name."""
+    spec.single(request.backbone, "--backbone")
     found = backbones.describe(request.backbone, request.weights, request.image_size)
+    card.check(found, request.weights)
     if request.normalization == "backbone":
         return found, "backbone"
     mean, std = NORMALIZATIONS[request.normalization]
@@ -244,6 +251,63 @@ def _recipe(method: Method, suite: Suite, name: str, task: Task, overrides: Mapp
         stretched = {name: round(getattr(recipe, name) * ratio) for name in ("warmup_epochs", "cooldown_epochs")}
         recipe = dataclasses.replace(recipe, **stretched)
     return dataclasses.replace(recipe, **overrides)
+
+
+def _check_recipe(recipe: Recipe, request: Request, suite: Suite) -> None:
+    """Raise InputError for a setting of `--recipe` that no training can follow, or that this suite does not know.
+
+    A published recipe is right as it is, so `Recipe` itself asks less.
+    """
+    if recipe.precision == "fp16" and request.device == "cpu":
+        raise InputError("--recipe precision=fp16: needs a GPU (CUDA); on the CPU use bf16 or fp32")
+    clip = recipe.clip_norm is None or recipe.clip_norm > 0
+    for name, holds, rule in (
+        ("lr", recipe.lr > 0, "must be above 0"),
+        ("weight_decay", recipe.weight_decay >= 0, "must not be negative"),
+        ("momentum", 0 <= recipe.momentum < 1, "must be at least 0 and below 1"),
+        ("clip_norm", clip, "must be above 0, or None for no clipping"),
+        ("warmup_lr", recipe.warmup_lr >= 0, "must not be negative"),
+        ("min_lr", recipe.min_lr >= 0, "must not be negative"),
+        ("power", recipe.power > 0, "must be above 0"),
+    ):
+        if name in request.overrides and not holds:
+            raise InputError(f"--recipe {name}={getattr(recipe, name)}: {rule}")
+    if {"epochs", "warmup_epochs"} <= request.overrides.keys() and recipe.warmup_epochs > recipe.epochs:
+        raise InputError(f"--recipe warmup_epochs={recipe.warmup_epochs}: must not exceed epochs={recipe.epochs}")
+    dense = [name for name in LATER if name in request.overrides]
+    if dense and not isinstance(suite, DenseSuite):
+        raise InputError(f"--recipe {dense[0]}: for dense suites only, such as mini_ade20k")
+
+
+def _check_backbone(request: Request, suite: Suite) -> None:
+    """Raise InputError for weights that are not those of the backbone, now rather than in every run."""
+    named = request.weights not in (backbones.PRETRAINED, backbones.RANDOM)
+    if not named and spec.single(request.backbone, "--backbone").name != "mini":
+        return  # timm's own weights fit, and are not fetched for a plan
+    with torch.random.fork_rng(devices=[]):
+        backbones.build(
+            request.backbone, request.weights, image_size=request.image_size, any_size=isinstance(suite, DenseSuite)
+        )
+
+
+def _check_names(request: Request) -> None:
+    """Raise InputError for a file that is called as something in the zoo: their results could not be told apart."""
+    for name in (each.name for each in request.methods):
+        if zoo.is_path(name) and zoo.is_known(zoo.METHODS, zoo.name_of(name)) and not zoo.is_own(zoo.METHODS, name):
+            raise InputError(f"method '{name}': {zoo.name_of(name)} is a method of the zoo too; rename the file")
+
+
+def _check_parts(method: Method, asked: Spec, request: Request) -> None:
+    """Raise InputError for a method with BatchNorm under `accumulate`; a trial says it again."""
+    if request.overrides.get("accumulate", 1) == 1:
+        return
+    with torch.random.fork_rng(devices=[]):
+        encoder = method.attach(backbones.build(request.backbone, backbones.RANDOM, image_size=request.image_size))
+    if any(isinstance(module, BatchNorm) for module in encoder.modules()):
+        raise InputError(
+            f"--recipe accumulate={request.overrides['accumulate']}: method {asked.name} has BatchNorm, whose "
+            "statistics are those of the whole batch; use accumulate=1"
+        )
 
 
 def _check_windows(method: Method, asked: Spec, backbone: str) -> None:
@@ -289,7 +353,18 @@ def _data(
         with ProcessPoolExecutor(os.cpu_count(), mp_context=local.context()) as pool:
             list(pool.map(_prepare, [request.suite] * len(missing), missing))
     folders = {task.name: suite.prepare(task, root).resolve() for task in tasks}
-    return {task.name: (folders[task.name], suite.fingerprint(task, folders[task.name], progress)) for task in tasks}
+    return {task.name: (folders[task.name], _fingerprint(suite, task, root, folders, progress)) for task in tasks}
+
+
+def _fingerprint(
+    suite: Suite, task: Task, root: Path | None, folders: Mapping[str, Path], progress: Callable[[str], None]
+) -> str:
+    try:
+        return suite.fingerprint(task, folders[task.name], progress)
+    except InputError as error:
+        if root is not None:
+            raise
+        raise InputError(f"{error}; remove {folders[task.name]}, and it will be made anew") from error
 
 
 def _prepare(suite: str, task: Task) -> None:

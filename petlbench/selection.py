@@ -78,7 +78,25 @@ def states(records: Sequence[Record], known: Iterable[str], is_stale: Callable[[
             if found[other] == "done":
                 raise InputError(_two_of_a_kind(records[other].run, records[best].run))
             found[other] = "superseded"
+    _refuse_other_fields(record.run for record, state in zip(records, found, strict=True) if state in SCORED)
     return found
+
+
+def _refuse_other_fields(runs: Iterable[Run]) -> None:
+    """The seeds of a row and task are of one method with one set of fields. A label names those only that differ from
+    their defaults, and a default may have changed, or the file may be another of the same name.
+    """
+    first: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        other = first.setdefault((*_row(run).values(), run.task), run)
+        names = sorted({*run.fields, *other.fields})
+        different = [name for name in names if run.fields.get(name) != other.fields.get(name)]
+        if different:
+            each = (f"{name} ({other.fields.get(name)} and {run.fields.get(name)})" for name in different)
+            raise InputError(
+                f"{other} and {run} are called alike, with different {', '.join(each)}: "
+                f"move {other.path} or {run.path} away"
+            )
 
 
 def refuse_mixed_data(records: Iterable[Record]) -> None:
@@ -97,7 +115,10 @@ def refuse_mixed_data(records: Iterable[Record]) -> None:
 
 def axes(record: Record | Cost) -> dict[str, Any]:
     """The row that a record belongs to."""
-    made = record.run if isinstance(record, Record) else record
+    return _row(record.run if isinstance(record, Record) else record)
+
+
+def _row(made: Run | Cost) -> dict[str, Any]:
     backbone = made.backbone
     found = {
         "method": made.label,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ def parse(text: str) -> list[Spec]:
     return specs
 
 
+def single(text: str, option: str) -> Spec:
+    """Read one `name` or `name(field=literal, ...)`. Raises InputError, naming the option, for none or several."""
+    found = [_spec(part) for part in _split(text)]
+    if len(found) != 1:
+        raise InputError(f"{option} '{text[:80]}': expected one name, found {len(found)}")
+    return found[0]
+
+
 def fields(text: str, option: str = "") -> dict[str, Any]:
     """Read `field=literal, ...` without a name around it. Raises InputError as `parse` does, naming the option."""
     try:
@@ -75,6 +84,8 @@ def make(kind: type[Made], given: Mapping[str, Any], what: str) -> Made:
             values[name] = msgspec.convert(value, types[name])
         except msgspec.ValidationError as error:
             raise InputError(f"{what}: {name}={value!r} is not valid: {error}") from error
+        if isinstance(value, float) and not math.isfinite(value):  # what 1e400 is read as; JSON has no such number
+            raise InputError(f"{what}: {name}={value!r} is not valid: expected a finite number")
     try:
         return kind(**values)
     except InputError:

@@ -44,7 +44,10 @@ class Store:
 
     def find(self, name: str) -> Record:
         """The record that a person names by its path or by the key in it. Raises InputError if it is not one."""
-        key = Path(name).stem.rpartition("-")[2]
+        path = Path(name)
+        if path.is_file() and not path.resolve().is_relative_to(self.root.resolve()):
+            raise InputError(f"run {name}: lies outside of --results {self.root}; name its folder of results there")
+        key = path.stem.rpartition("-")[2]
         found = sorted(self.root.glob(f"*/*/*-{key}*.json")) if key.isalnum() else []
         if len(found) != 1:
             many = f"{len(found)} records have it" if found else f"there is no such record below {self.root}"

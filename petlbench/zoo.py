@@ -93,6 +93,13 @@ def is_known(package: str, name: str) -> bool:
     return _written(split(name)[0]) in _names(package)
 
 
+def is_own(package: str, path: str) -> bool:
+    """Whether a path is that of the zoo's own file."""
+    return Path(split(path)[0]).expanduser().resolve().parent in map(
+        Path.resolve, map(Path, _package(package).__path__)
+    )
+
+
 def split(name: str) -> tuple[str, str]:
     """A name or path and its variant: ("peft", "dora"); the variant is empty where there is none."""
     file, _, variant = name.rpartition(":")

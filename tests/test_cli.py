@@ -162,6 +162,10 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
             ["run", "--methods", "hst", "--suite", "mini", "--memory-limit", "0G"],
             "--memory-limit 0G: expected a number",
         ),
+        (
+            ["run", "--methods", "hst", "--suite", "mini", "--memory-limit", "100M"],
+            "--memory-limit 100M: expected at least 1G",
+        ),
         (["run", "--methods", "hst", "--suite", "mini", "--detach"], "--detach: only with --engine slurm"),
         (["run", "--methods", "hst", "--suite", "mini", "--bundle", "5"], "--bundle: only with --engine slurm or ray"),
         (
@@ -201,7 +205,34 @@ def test_a_failed_run_ends_the_command_with_code_1_and_is_tried_again(
             ["run", "--methods", "hst", "--suite", "mini", "--results", "/proc/x"],
             "--results /proc/x: cannot be written",
         ),
+        *[
+            (["plan", "--methods", "hst", "--suite", "mini", option, value], said)
+            for option, value, said in [
+                ("--tasks", "", "--tasks '': is empty; write names"),
+                ("--seeds", "", "--seeds '': expected whole numbers"),
+                ("--recipe", "", "--recipe '': is empty; write field=value"),
+                ("--weights", "", "--weights '': is empty; valid: a file, 'random', 'pretrained'"),
+                ("--weights", "words.txt", "--weights words.txt: cannot be read: UnpicklingError"),
+                ("--backbone", "", "--backbone '': expected one name, found 0"),
+                ("--backbone", "mini,hst", "--backbone 'mini,hst': expected one name, found 2"),
+                ("--backbone", "mini(depth=0)", "not weights of this backbone"),
+                ("--results", "words.txt", "--results words.txt: is a file, expected a folder"),
+                ("--recipe", "lr=1e400", "--recipe: lr=inf is not valid: expected a finite number"),
+                ("--recipe", "lr=-1", "--recipe lr=-1.0: must be above 0"),
+                ("--recipe", "weight_decay=-5", "--recipe weight_decay=-5.0: must not be negative"),
+                ("--recipe", "momentum=9", "--recipe momentum=9.0: must be at least 0 and below 1"),
+                ("--recipe", "clip_norm=-1", "--recipe clip_norm=-1.0: must be above 0, or None"),
+                ("--recipe", "epochs=2,warmup_epochs=9", "--recipe warmup_epochs=9: must not exceed epochs=2"),
+                ("--recipe", "steps=10", "--recipe steps: for dense suites only"),
+                ("--recipe", "accumulate=2", "--recipe accumulate=2: method hst has BatchNorm"),
+            ]
+        ],
+        (["plan", "--methods", "./lora.py", "--suite", "mini"], "lora is a method of the zoo too; rename the file"),
         (["table", "--results", "nowhere"], "nowhere"),
+        (
+            ["export", "results/linear-s0-abc.json", "--out", "o", "--results", "there"],
+            "lies outside of --results there",
+        ),
         (["cost", "--methods", "hst", "--batch-size", "0"], "--batch-size 0: expected at least 1"),
         (["check", "nothing.py"], "method 'nothing.py': no such file"),
     ],
@@ -210,6 +241,10 @@ def test_a_mistake_is_one_line_and_code_2(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("no weights")
+    Path("results").mkdir()
+    Path("results/linear-s0-abc.json").write_text("{}")
+    Path("lora.py").write_bytes(Path(str(sys.modules[zoo.method("lora").__module__].__file__)).read_bytes())
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shlex
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Generator
 
 from petlbench import backbone
 from petlbench.backbone import MINI
+from petlbench.card import check
 from petlbench.cli import main, parser
 from petlbench.drawing.pretraining import Fractals, PretrainingImages, Scenes, Shapes, Textures, paint
 from petlbench.errors import InputError
@@ -181,17 +183,26 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights_and_log(trained
     assert lines(tmp_path) == lines(trained)
 
 
-def test_a_damaged_checkpoint_is_named(trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_checkpoint_is_named(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"--resume: .*checkpoint\.pt cannot be read"):
+        Trainer(SHORT, tmp_path).resume()
+    torch.save([1, 2], tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"--resume: .*checkpoint\.pt cannot be read: TypeError"):
         Trainer(SHORT, tmp_path).resume()
 
 
 def test_resuming_needs_a_checkpoint_of_the_same_recipe(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--resume: no checkpoint in"):
         Trainer(SHORT, tmp_path).resume()
-    with pytest.raises(InputError, match=r"has another images and lr"):
+    with pytest.raises(InputError, match=r"is of another training: images 64, there 48, lr 0.0001, there 0.001$"):
         Trainer(Pretraining(images=64, batch_size=8, lr=1e-4), trained).resume()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(InputError, match=r"is of another training: threads 2, there 1$"):
+            Trainer(SHORT, trained).resume()
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_training_is_not_overwritten(trained: Path) -> None:
@@ -347,6 +358,15 @@ def test_a_swin_can_be_trained_with_labels_and_run_at_the_size_it_was_trained_at
             r"--backbone mini\(.*\): cannot be built: AssertionError: dim should be divisible",
         ),
         ("distill", SMALL, r"--objective distill: needs --teacher FILE, the weights of a larger backbone"),
+        ("mim", "mini(window=2)", r"--backbone mini\(window=2\): is trained without windows"),
+        ("supervised", "mini(global_pool='')", r"--backbone mini.*: cannot be trained by --objective supervised: "),
+        ("supervised", "mini(patch_size=128)", r"--backbone mini.*: cannot be trained by --objective supervised: "),
+        ("mim", "mini(patch_size=(16, 8))", r"--backbone mini.*: cannot be (trained|built)"),
+        (
+            "supervised",
+            "deit_tiny_distilled_patch16_224",
+            r"--backbone deit_tiny_distilled_patch16_224: cannot be trained by --objective supervised: ",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(objective: str, name: str, message: str, tmp_path: Path) -> None:
@@ -369,14 +389,90 @@ def test_a_teacher_needs_its_card_the_same_patches_and_an_objective_that_asks_it
     trainer.run(report=silent)
     other = Trainer(recipe_for("mim"), tmp_path / "other")
     other.run(report=silent)
-    with pytest.raises(InputError, match=r"has another teacher"):
+    with pytest.raises(InputError, match=r"is of another training: .*teacher [0-9a-f]+, there [0-9a-f]+$"):
         Trainer(recipe_for("distill"), tmp_path, other.weights).resume()
 
 
-@pytest.mark.parametrize(("images", "batch_size"), [(100, 4), (5, 8)])
-def test_too_few_pictures_are_refused(images: int, batch_size: int, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--batch-size must be at least 8 and --images at least one batch"):
-        Trainer(Pretraining(images=images, batch_size=batch_size), tmp_path)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"images": 100, "batch_size": 4}, "--batch-size must be at least 8 and --images at least one batch"),
+        ({"images": 5, "batch_size": 8}, "--batch-size must be at least 8 and --images at least one batch"),
+        ({"lr": math.nan}, r"--lr nan: expected a number above 0"),
+        ({"lr": -1.0}, r"--lr -1.0: expected a number above 0"),
+        ({"seed": 2**32}, r"--seed 4294967296: expected 0 to 4294967295"),
+        ({"seed": -1}, r"--seed -1: expected 0 to"),
+        ({"objective": "mim,distill"}, r"--objective 'mim,distill': expected one name, found 2"),
+        ({"objective": "supervised(label_smoothing=2.0)"}, r"label_smoothing=2.0, expected 0 or more and less than 1"),
+        ({"objective": "supervised(sketch=-1.0)"}, r"--objective supervised: sketch=-1.0, expected 0 or more"),
+        ({"objective": "distill(attention=-1.0, features=1.0)"}, r"distill: attention=-1.0, expected 0 or more"),
+        ({"backbone": "mini,hst"}, r"--backbone 'mini,hst': expected one name, found 2"),
+        ({"backbone": ""}, r"--backbone '': expected one name, found 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(setting: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        Trainer(Pretraining(**{"images": 48, "batch_size": 8, **setting}), tmp_path)
+
+
+def test_a_training_that_diverges_ends_and_keeps_what_was_saved_before(tmp_path: Path) -> None:
+    trainer = Trainer(Pretraining(images=80, batch_size=8, lr=1e4), tmp_path)
+    with pytest.raises(InputError, match=r"--lr 10000.0: loss or weights are not finite any more after .* pictures"):
+        trainer.run(report=silent)
+    assert 0 < trainer.step < 10
+    assert all(math.isfinite(line["loss"]) for line in lines(tmp_path))
+    assert all(value.isfinite().all() for value in load(trainer.weights.read_bytes()).values())
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        trainer = Trainer(SHORT, out)
+        with pytest.raises(InputError, match=r"--out .*file.*: cannot be written: (File exists|Not a directory)$"):
+            trainer.run(report=silent)
+        assert trainer.step == 0
+
+
+def test_an_interrupt_says_what_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(trainer: Trainer) -> None:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+        save(trainer)
+
+    save = Trainer.save
+    options = ["pretrain", "--images", "48", "--batch-size", "8", "--out", str(tmp_path)]
+    monkeypatch.setattr(Trainer, "save", interrupted)
+    assert main(options) == 130
+    assert "petlbench: interrupted: 8 pictures are kept in " in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*options, "--resume"]) == 0
+    assert len(lines(tmp_path)) == 6
+
+
+def test_weights_of_other_heads_are_refused_by_their_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their tensors have the same shapes, so nothing else would tell."""
+    trainer = Trainer(replace(SHORT, backbone="mini(num_heads=16)"), tmp_path)
+    trainer.run(report=silent)
+    run = ["run", "--methods", "linear", "--suite", "mini", "--weights", str(trainer.weights), "--backbone"]
+    assert main([*run, "mini"]) == 2
+    assert "trained as mini(num_heads=16), which is not mini; pass --backbone 'mini(num_heads=16)'" in (
+        capsys.readouterr().err
+    )
+    check(backbone.describe("mini(num_heads=16)", str(trainer.weights)), str(trainer.weights))
+    trainer.weights.with_suffix(".json").unlink()
+    check(backbone.describe("mini", str(trainer.weights)), str(trainer.weights))  # nobody knows
+
+
+def test_the_packaged_weights_have_four_heads_however_that_is_said(tmp_path: Path) -> None:
+    for name in ("mini.safetensors", "mini.json"):
+        (tmp_path / name).write_bytes((files("petlbench.weights") / name).read_bytes())
+    weights = str(tmp_path / "mini.safetensors")
+    for name in ("mini", "mini(num_heads=4)", "mini(window=2)"):
+        check(backbone.describe(name, weights), weights)
+    with pytest.raises(InputError, match=r"trained as mini, which is not mini\(num_heads=2\)"):
+        check(backbone.describe("mini(num_heads=2)", weights), weights)
 
 
 def test_the_command_trains_and_prints_where_the_weights_are(

@@ -148,6 +148,16 @@ def test_two_current_runs_of_one_cell_are_refused_with_what_differs() -> None:
         frame.scores(records, Tiny())
 
 
+def test_seeds_of_methods_that_are_only_called_alike_are_refused_with_what_differs() -> None:
+    """After a change of a default, or with two files of one name, nothing in the label would tell them apart."""
+    records = [record("lora", "day", 10, fields={"rank": 8}), record("lora", "day", 90, 1, fields={"rank": 4, "b": 1})]
+    with pytest.raises(InputError, match=r"are called alike, with different b \(None and 1\), rank \(8 and 4\): move "):
+        frame.scores(records, Tiny())
+    again = record("lora", "day", 90, fields={"rank": 4, "b": 1}, started="2026-02-02T00:00:00+00:00")
+    found = frame.scores([records[0], again], Tiny(), is_stale=lambda each: each is records[0])
+    assert found.mean["natural", "day"].tolist() == [90]  # done again with the new default: the old one is left out
+
+
 @pytest.mark.parametrize("other", [("lora", 1), ("vpt", 0)], ids=["seeds of a cell", "rows of a column"])
 def test_scores_on_different_data_never_share_a_table(other: tuple[str, int]) -> None:
     label, seed = other

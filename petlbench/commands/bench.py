@@ -66,10 +66,12 @@ def do(options: argparse.Namespace) -> int:
 def overhead(options: argparse.Namespace) -> int:
     import torch
 
+    from petlbench import spec
     from petlbench.commands import options as shared
     from petlbench.machine import machine
     from petlbench.overhead import METHOD, Pair, start, steps
 
+    spec.single(options.backbone, "--backbone")
     _at_least_one(options, "batch_size", "steps", "epochs", "turns")
     device = shared.device(options.device)
     torch.set_num_threads(1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from petlbench.engines.limits import Limits
     from petlbench.request import Request
     from petlbench.spec import Spec
+
+LEAST = 2**30
+"""Bytes below which no run can begin: Python and torch take nearly as much."""
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="methods of the zoo or files, such as 'hst,vpt(tokens=50),./my_method.py'; or all",
     )
     parser.add_argument("--suite", required=True, metavar="NAME", help="suite, see `petlbench list suites`")
-    parser.add_argument("--tasks", default="", metavar="NAME,...", help="tasks of the suite (default: all)")
+    parser.add_argument("--tasks", metavar="NAME,...", help="tasks of the suite (default: all)")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the tasks")
     add_backbone(parser)
     parser.add_argument(
@@ -58,7 +61,6 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--recipe",
-        default="",
         metavar="FIELD=VALUE,...",
         help="replace settings of the recipes, such as epochs=4,lr=1e-3",
     )
@@ -101,27 +103,26 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def request(options: argparse.Namespace) -> Request:
-    """The request that the options of `add_request` make."""
-    from petlbench import spec
+    """The request that the options of `add_request` make. Raises InputError."""
     from petlbench.request import Request
 
     here = getattr(options, "engine", "local") == "local"
     return Request(
         methods=methods(options.methods, options.backbone),
         suite=options.suite,
-        tasks=names(options.tasks),
+        tasks=given("--tasks", options.tasks),
         backbone=options.backbone,
-        weights=options.weights,
+        weights=_weights(options.weights),
         image_size=image_size(options.image_size),
         data_root=options.data_root,
         results=options.results,
-        seeds=numbers("--seeds", options.seeds or ("0,1,2" if options.protocol == "tuned" else "0")),
+        seeds=_seeds(options.seeds, options.protocol),
         protocol=options.protocol,
         trials=trials(options.trials, options.protocol),
         normalization=options.normalization,
         resize=options.resize,
         interpolation=options.interpolation,
-        overrides=spec.fields(options.recipe, "--recipe") if options.recipe else {},
+        overrides=_recipe(options.recipe),
         device=device(options.device, here),
         threads=threads(options.threads, here),
         processes=processes(options.processes, options.device),
@@ -134,6 +135,7 @@ def methods(text: str, backbone: str) -> list[Spec]:
     from petlbench import backbone as backbones
     from petlbench import spec, zoo
 
+    spec.single(backbone, "--backbone")
     if text != "all":
         return spec.parse(text)
     fit = (name for name in zoo.methods() if backbones.kind(backbone) in zoo.method(name).backbones())
@@ -150,6 +152,41 @@ def sources(text: str) -> list[str]:
     return names(rest)
 
 
+def given(option: str, text: str | None) -> list[str]:
+    """The names in a list that may be left out. Raises InputError, naming the option, for one that is there and empty:
+    it is what a variable holds that nobody has set, and all was hardly meant.
+    """
+    from petlbench.errors import InputError
+
+    found = names(text or "")
+    if text is not None and not found:
+        raise InputError(f"{option} '{text}': is empty; write names separated by commas, or leave it out")
+    return found
+
+
+def _seeds(text: str | None, protocol: str) -> list[int]:
+    if text is None:
+        return [0, 1, 2] if protocol == "tuned" else [0]
+    return numbers("--seeds", text)
+
+
+def _recipe(text: str | None) -> dict[str, Any]:
+    from petlbench import spec
+    from petlbench.errors import InputError
+
+    if text is not None and not text.strip():
+        raise InputError("--recipe '': is empty; write field=value, or leave it out")
+    return spec.fields(text, "--recipe") if text else {}
+
+
+def _weights(text: str) -> str:
+    from petlbench.errors import InputError
+
+    if not text.strip():
+        raise InputError("--weights '': is empty; valid: a file, 'random', 'pretrained'")
+    return text
+
+
 def names(text: str) -> list[str]:
     """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -161,7 +198,7 @@ def numbers(option: str, text: str) -> list[int]:
 
     found = names(text)
     if not found or not all(number.isdecimal() for number in found):
-        raise InputError(f"{option} {text}: expected whole numbers separated by commas, such as 0,1,2")
+        raise InputError(f"{option} {text or repr(text)}: expected whole numbers separated by commas, such as 0,1,2")
     return [int(number) for number in found]
 
 
@@ -223,6 +260,10 @@ def limits(options: argparse.Namespace, device: str) -> Limits:
         raise InputError(f"--time-limit {options.time_limit}: expected a number and s, m, h or d, such as 90s or 2h")
     if options.memory_limit and memory is None:
         raise InputError(f"--memory-limit {options.memory_limit}: expected a number and K, M, G or T, such as 8G")
+    if memory is not None and memory < LEAST:
+        raise InputError(
+            f"--memory-limit {options.memory_limit}: expected at least 1G; 0.9 GiB are gone before a run begins"
+        )
     gpus = limits.gpus(device, torch.cuda.device_count)
     if getattr(options, "engine", "local") == "local" and device == "cuda" and len(gpus) < options.processes:
         raise InputError(f"--processes {options.processes}: needs as many GPUs, this machine shows {len(gpus)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--teacher", type=Path, metavar="FILE", help="weights of an earlier pre-training, beside their card, to distill"
     )
-    parser.add_argument("--images", type=int, default=2_200_000, metavar="N", help="pictures (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=2_200_000, metavar="N", help="pictures, in whole batches (default: %(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures per step (default: 64)")
     parser.add_argument("--lr", type=float, default=1e-3, metavar="X", help="peak learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
@@ -77,20 +80,22 @@ def add(commands: Commands) -> None:
 def do(options: argparse.Namespace) -> int:
     import torch
 
-    from petlbench.errors import InputError
     from petlbench.figures import pretraining
     from petlbench.pretraining import Pretraining, Trainer
 
-    if options.threads < 1:
-        raise InputError(f"--threads {options.threads}: expected at least 1")
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(shared.threads(options.threads))
     names = ("objective", "backbone", "images", "batch_size", "lr", "seed", "precision")
     recipe = Pretraining(**{name: getattr(options, name) for name in names})
     trainer = Trainer(recipe, options.out, options.teacher, shared.device(options.device))
     if options.resume:
         trainer.resume()
-    with _progress(trainer) as report:
-        trainer.run(report)
+    try:
+        with _progress(trainer) as report:
+            trainer.run(report)
+    except KeyboardInterrupt:
+        kept = f"{trainer.kept:,} pictures are kept in {options.out}; --resume goes on from there"
+        print(f"petlbench: interrupted: {kept if trainer.kept else 'nothing to keep yet'}", file=sys.stderr)
+        return 130
     pretraining.draw(trainer.log, trainer.learner.measure == "accuracy", options.out / "curves.png")
     print(trainer.weights)
     return 0

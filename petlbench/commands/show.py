@@ -43,6 +43,7 @@ def add(commands: Commands) -> None:
 def do(options: argparse.Namespace) -> int:
     from petlbench import backbone, spec, zoo
 
+    spec.single(options.backbone, "--backbone")
     pages = []
     for each in spec.parse(options.method):
         kind = zoo.method(each.name)

@@ -7,6 +7,7 @@ painted from a lower block, and the upper blocks are free to learn the attention
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,10 @@ class Distill(Mim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.attention <= 0 and self.features <= 0:
+        for name in ("attention", "features"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"--objective distill: {name}={getattr(self, name)}, expected 0 or more")
+        if not self.attention and not self.features:
             raise InputError("--objective distill: nothing is asked of the teacher, set attention or features above 0")
 
     def learner(self, start: Start) -> Student:

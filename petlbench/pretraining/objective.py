@@ -85,6 +85,7 @@ def masking_vit(objective: str, backbone: str) -> ViT:
     """A random ViT to be trained on some of its patches, initialised as the official code of MAE does it.
 
     The position embedding is MAE's: sines and cosines of rows and columns, zero for the class token, not trained.
+    Not as there: the class token starts near zero, as timm has it, and not from a deviation of 0.02.
     """
     vit = built(backbone)
     if not isinstance(vit, ViT):

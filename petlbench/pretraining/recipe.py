@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from petlbench import spec
-from petlbench.errors import unknown
+from petlbench.errors import InputError, unknown
 from petlbench.pretraining.distill import Distill
 from petlbench.pretraining.mim import Mim
 from petlbench.pretraining.objective import Objective
@@ -25,7 +25,7 @@ class Pretraining:
     backbone: str = "mini"
     """As `petlbench run --backbone` takes it, such as `mini(embed_dim=192, num_heads=3)`; it sees 64 x 64 pixels."""
     images: int = 2_200_000
-    """Pictures to train on; each is seen once."""
+    """Pictures to train on, in whole batches; each is seen once."""
     batch_size: int = 64
     seed: int = 0
     """Of the classes, of the first weights, of every picture and of every mask."""
@@ -40,6 +40,14 @@ class Pretraining:
     """Parts of the training at which the pictures' hardness starts to rise from 0 and reaches 1."""
     precision: Literal["bf16", "fp32"] = "bf16"
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 8 or self.images < self.batch_size:
+            raise InputError("--batch-size must be at least 8 and --images at least one batch")
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"--lr {self.lr}: expected a number above 0")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed}: expected 0 to {2**32 - 1}")
+
     def made(self) -> Objective:
         """The objective with its settings. Raises InputError for one that does not exist or cannot have these."""
         name, fields = self._named
@@ -48,15 +56,15 @@ class Pretraining:
     @property
     def file(self) -> str:
         """What the weights and their card are called: mini for the weights of that name, mini-mim, and so on."""
-        (backbone,), (name, _) = spec.parse(self.backbone), self._named
+        backbone, (name, _) = spec.single(self.backbone, "--backbone"), self._named
         return backbone.name if name == "supervised" else f"{backbone.name}-{name}"
 
     @property
     def _named(self) -> tuple[str, dict[str, object]]:
-        found = spec.parse(self.objective)
-        if len(found) != 1 or found[0].name not in OBJECTIVES:
-            raise unknown("--objective", self.objective, OBJECTIVES)
-        return found[0].name, dict(found[0].fields)
+        found = spec.single(self.objective, "--objective")
+        if found.name not in OBJECTIVES:
+            raise unknown("--objective", found.name, OBJECTIVES)
+        return found.name, dict(found.fields)
 
     @property
     def steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from petlbench import backbone as backbones
 from petlbench import spec
 from petlbench.drawing.pretraining import SIZE, Drawn
+from petlbench.errors import InputError
 from petlbench.pretraining.objective import Learner, Objective, Start, built, unfuse
 
 SKETCH = 8
@@ -31,6 +33,14 @@ class Supervised(Objective):
     sketch: float = 0.0
     """Weight of a second task: a linear head draws, from the same vector, where the ink is, in 8 x 8 squares. Place,
     size and tilt are in the sketch, and no class knows them. Ours."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(
+                f"--objective supervised: label_smoothing={self.label_smoothing}, expected 0 or more and less than 1"
+            )
+        if not 0 <= self.sketch < math.inf:
+            raise InputError(f"--objective supervised: sketch={self.sketch}, expected 0 or more")
 
     def learner(self, start: Start) -> Learner:
         return Classifier(self, start)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import shlex
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
 from petlbench import backbone as backbones
-from petlbench import spec
+from petlbench import card, spec
 from petlbench.drawing.pretraining import SIZE, PretrainingImages
 from petlbench.encoder import ViT
 from petlbench.errors import InputError
@@ -41,9 +44,12 @@ class Trainer:
 
         Raises InputError for whatever cannot be trained.
         """
-        if recipe.batch_size < 8 or recipe.images < recipe.batch_size:
-            raise InputError("--batch-size must be at least 8 and --images at least one batch")
         self.device, objective = torch.device(device), recipe.made()
+        spec.single(recipe.backbone, "--backbone")
+        if backbones.has_windows(recipe.backbone):
+            raise InputError(
+                f"--backbone {recipe.backbone}: is trained without windows; its weights fit a run with `window` too"
+            )
         found = backbones.describe(recipe.backbone, backbones.RANDOM, SIZE)
         self.recipe, self.out, self.checkpoint = replace(recipe, backbone=found.name), out, out / "checkpoint.pt"
         self.weights = out / f"{self.recipe.file}.safetensors"
@@ -58,20 +64,31 @@ class Trainer:
             self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (found.mean, found.std))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.learner: Learner = objective.learner(Start(found.name, self.pictures.labels, self.teacher))
-        self.learner.to(self.device)
+            with self._named():
+                self.learner: Learner = objective.learner(Start(found.name, self.pictures.labels, self.teacher))
+                self.learner.to(self.device)
+                self._try()
         trained = [each for each in self.learner.parameters() if each.requires_grad]
         matrices = [each for each in trained if each.squeeze().ndim > 1]
         vectors = [each for each in trained if each.squeeze().ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.kept = 0
+        """Pictures whose training is in the checkpoint."""
         self.step, self.wall, self.cpu = 0, 0.0, 0.0
         self.log: list[dict[str, float]] = []
 
     def run(self, report: Callable[[str], None] = print) -> None:
-        """Train to the end. A hundred times on the way: log, save, and report one line."""
+        """Train to the end. A hundred times on the way: log, save, and report one line.
+
+        Raises InputError if the folder holds another training or cannot be written, or if loss or weights are not
+        finite any more; what was saved before stays.
+        """
         if self.step == 0 and self.checkpoint.exists():
             raise InputError(f"--out {self.out}: holds a training already; pass --resume or another folder")
+        with self._written():
+            self.out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.out).close()
         scores: list[dict[str, Tensor]] = []
         wall, cpu = time.perf_counter(), time.process_time()
         while self.step < self.recipe.steps:
@@ -83,10 +100,50 @@ class Trainer:
                 wall, cpu = time.perf_counter(), time.process_time()
                 means = {name: torch.stack([each[name] for each in scores]).mean().item() for name in scores[0]}
                 scores.clear()
+                if not (all(map(math.isfinite, means.values())) and self._fits()):
+                    raise InputError(
+                        f"--lr {self.recipe.lr}: loss or weights are not finite any more after "
+                        f"{self.step * self.recipe.batch_size:,} pictures; what was saved before is kept"
+                    )
                 line = {"images": self.step * self.recipe.batch_size, "hardness": self.recipe.hardness(self.step - 1)}
                 self.log.append(line | means)
-                self.save()
+                with self._written():
+                    self.save()
                 report(self._progress())
+
+    def _fits(self) -> bool:
+        """Whether the weights are numbers in the half precision of the file."""
+        return all(bool(value.half().isfinite().all()) for value in self.learner.model.state_dict().values())
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Make an InputError of what the system says when a file cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            kept = "; what was saved before is kept, --resume goes on from there" if self.kept else ""
+            raise InputError(f"--out {self.out}: cannot be written: {error.strerror or error}{kept}") from error
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Make an InputError of whatever a backbone raises that an objective cannot train."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # two heads, none, one patch of half a picture: all sorts of things
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise InputError(
+                f"--backbone {self.recipe.backbone}: cannot be trained by --objective {self.recipe.objective}: {reason}"
+            ) from error
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """Ask for a loss once, so that a backbone that cannot give one is found out now."""
+        generator = Generator(self.device).manual_seed(0)
+        drawn = self.pictures.batch(16, generator, 0.0)
+        with self.device:
+            self.learner(drawn._replace(images=(drawn.images - self.mean) / self.std), generator)
 
     def _progress(self) -> str:
         """The last line of the log, for people."""
@@ -133,6 +190,7 @@ class Trainer:
         progress = {name: getattr(self, name) for name in PROGRESS} | {"recipe": self._identity()}
         torch.save({"learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict()} | progress, buffer)
         write(self.checkpoint, buffer.getvalue())
+        self.kept = self.step * self.recipe.batch_size
 
     def resume(self) -> None:
         """Go on from the checkpoint. Raises InputError if there is none, or one of another recipe."""
@@ -140,15 +198,20 @@ class Trainer:
             raise InputError(f"--resume: no checkpoint in {self.out}")
         try:
             saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except Exception as error:  # a damaged file raises all sorts of things
+            then = saved["recipe"]
+            other = [name for name, value in self._identity().items() if then.get(name) != value]
+            if other:
+                now = ", ".join(f"{name} {self._identity()[name]}, there {then.get(name)}" for name in other)
+                raise InputError(f"--resume: the checkpoint in {self.out} is of another training: {now}")
+            self.learner.load_state_dict(saved["learner"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for name in PROGRESS:
+                setattr(self, name, saved[name])
+            self.kept = self.step * self.recipe.batch_size
+        except InputError:
+            raise
+        except Exception as error:  # a damaged or foreign file raises all sorts of things
             raise InputError(f"--resume: {self.checkpoint} cannot be read: {type(error).__name__}") from error
-        other = [name for name, value in self._identity().items() if saved["recipe"].get(name) != value]
-        if other:
-            raise InputError(f"--resume: the checkpoint in {self.out} has another {' and '.join(other)}")
-        self.learner.load_state_dict(saved["learner"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        for name in PROGRESS:
-            setattr(self, name, saved[name])
 
     def card(self, weights: dict[str, Tensor]) -> dict[str, Any]:
         """The model card of the weights so far, as data."""
@@ -183,8 +246,13 @@ class Trainer:
         }
 
     def _identity(self) -> dict[str, Any]:
-        """What has to be equal for a training to be gone on with."""
-        return {**asdict(self.recipe), "teacher": self.teacher.sha256 if self.teacher else None}
+        """What has to be equal for a training to be gone on with to the same weights."""
+        return {
+            **asdict(self.recipe),
+            "teacher": self.teacher.sha256 if self.teacher else None,
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+        }
 
     def _command(self, threads: int) -> str:
         """What to type to get the same weights."""
@@ -203,15 +271,17 @@ class Trainer:
 
 def _teacher(file: Path, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Teacher:
     """The teacher in a weights file; the card beside it says what it is. Raises InputError."""
-    card = file.with_suffix(".json")
-    try:
-        name = str(json.loads(card.read_text(encoding="utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    beside = file.with_suffix(".json")
+    name = card.read(beside).get("name")
+    if not isinstance(name, str):
         raise InputError(
-            f"--teacher {file}: {card.name} beside it should say what it is; `petlbench pretrain` writes both"
-        ) from error
-    found = backbones.describe(name, str(file), SIZE)
-    vit = backbones.build(name, str(file), image_size=SIZE)
+            f"--teacher {file}: {beside.name} beside it should say what it is; `petlbench pretrain` writes both"
+        )
+    try:
+        found = backbones.describe(name, str(file), SIZE)
+        vit = backbones.build(name, str(file), image_size=SIZE)
+    except InputError as error:
+        raise InputError(str(error).replace("--weights", "--teacher", 1)) from error
     if not isinstance(vit, ViT):
         raise InputError(f"--teacher {file}: {name} is no ViT")
     if (found.mean, found.std) != (mean, std):
