@@ -1,15 +1,21 @@
-"""What stands above and below a table of scores: what all its numbers share, and what to know before trusting them."""
+"""What stands around a table of scores: what all its numbers share, what to know before trusting them, and the names of
+its rows where they stand alone."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pandas import DataFrame
+from pandas import DataFrame, Index, Series
 
 from petlbench.frame import Scores, is_mean
 from petlbench.selection import AXES, FAILED, SCORED
 from petlbench.typeset import MISSING
+
+if TYPE_CHECKING:
+    from petlbench.ranking import Comparison
 
 WHY_FAILED = {"oom": "out of memory", "diverged": "diverged"}
 
@@ -52,6 +58,25 @@ def caption(found: Scores) -> str:
     mixed = [f"different data mixed in {', '.join(names)}"] if (names := _mixed(runs)) else []
     tail = [*mixed, f"data {_data(runs)}", f"measured on {machines}", f"{len(runs)} {_plural(len(runs), 'run')}"]
     return "; ".join([head, *said, *tail]) + "."
+
+
+def labels(rows: Index) -> Series:
+    """What rows of a table are called where no columns say the rest: their method with its fields, as in
+    "vpt(tokens=5)", and whatever else tells them apart. `petlbench.frame.names` leave out fields that do not.
+    """
+    axes = rows.to_frame(index=False)
+    said = axes[[name for name in axes if name == "method" or axes[name].nunique() > 1]]
+    return Series([", ".join(str(value) for value in row if value != "") for row in said.to_numpy()], index=rows)
+
+
+def named(made: Comparison, names: Mapping[str, str]) -> Comparison:
+    """A comparison whose rows are called otherwise: `names` by those of `petlbench.frame.names`."""
+
+    def renamed(part: DataFrame) -> DataFrame:
+        return part.assign(**{column: part[column].map(names) for column in ("method", "other") if column in part})
+
+    left_out = {names[name]: lacking for name, lacking in made.left_out.items()}
+    return replace(made, methods=renamed(made.methods), pairs=renamed(made.pairs), left_out=left_out)
 
 
 def _dense(runs: DataFrame, facts: Mapping[str, str]) -> list[str]:

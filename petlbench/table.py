@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import pandas as pd
 from pandas import DataFrame, Series
+from rich.console import Console
 
 from petlbench import frame, markup, measure
 from petlbench.caption import caption, notes, suite_of
@@ -24,7 +26,31 @@ from petlbench.typeset import MISSING, Cell, Column, Table, latex, markdown, ter
 Format = Literal["terminal", "markdown", "latex", "html", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-WRITERS: dict[str, Callable[[Table], str]] = {"terminal": terminal, "markdown": markdown, "latex": latex}
+SIGNS = {0: "", 1: "*", 2: "_"}
+"""What stands in front of the best and of the second in plain text. In front, so that numbers stay below each other."""
+
+
+def _screen(table: Table) -> str:
+    """For a terminal; elsewhere, as in a file, in plain text with `SIGNS`."""
+    console = Console()
+    return terminal(table if console.is_terminal else _plain(table), console)
+
+
+def _plain(table: Table) -> Table:
+    """With `SIGNS` for what is bold or underlined elsewhere, and a note that says what they mean."""
+    places = {cell.place for row in table.rows for cell in row}
+    said = {1: f"{SIGNS[1]} is the best of a column", 2: f"{SIGNS[2]} the second"}
+    signs = [words for place, words in said.items() if place in places]
+    rows = [[replace(cell, text=f"{SIGNS[cell.place]}{cell.text}") for cell in row] for row in table.rows]
+    return replace(table, rows=rows, notes=[*([f"{', '.join(signs)}."] if signs else []), *table.notes])
+
+
+def _paper(table: Table) -> str:
+    """LaTeX, where the two hyphens of an option in a note stay two and become no dash."""
+    return re.sub(r"(?<= )--(?=[a-z])", "-{}-", latex(table))
+
+
+WRITERS: dict[str, Callable[[Table], str]] = {"terminal": _screen, "markdown": markdown, "latex": _paper}
 
 
 def text(tables: Sequence[Table], format: Format) -> str:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
 from pandas import DataFrame, Series
 
 from petlbench import statistics
+from petlbench.caption import labels
 from petlbench.statistics import ALPHA, TIE_SEEDS
 from petlbench.typeset import MISSING, Cell, Column
 
 Ties = Literal["digits", "test"]
 """What makes two cells equal: that they print alike, or also that no test over seeds tells them apart."""
 TIES: tuple[Ties, ...] = get_args(Ties)
+NOISY = 10
+"""A row is noisy whose deviation over seeds is more than so many times the median row's. With three seeds, rows that
+scatter alike have one in fewer than 6 of 10,000 columns."""
+NAMED = 3
+"""The most columns that a note names; of more it says how many."""
 
 
 def placed(cells: Sequence[Cell]) -> list[Cell]:
@@ -59,6 +65,34 @@ def margin(seeds: Series) -> float:
     return statistics.least_significant_difference(wide.to_numpy())
 
 
+def noisy(seeds: Series) -> list[str]:
+    """The rows, by name, whose scatter alone makes rows tie that would not tie without them; else none.
+
+    `seeds` are the scores of a column that has a `margin`. Of two rows none is noisy: their test is of differences.
+    """
+    wide = seeds.dropna().unstack("seed")
+    deviations = wide.std(axis=1)
+    calm = deviations <= NOISY * deviations.median()
+    if len(wide) < 3 or calm.all():
+        return []
+    means = wide[calm].mean(axis=1).round(9)  # the last digits tell nothing apart
+    behind = means.max() - means
+    margins = (statistics.least_significant_difference(part.to_numpy()) for part in (wide, wide[calm]))
+    first, alone = (int(((behind < least) | (behind == 0)).sum()) for least in margins)
+    return labels(wide.index)[~calm].tolist() if first > alone else []
+
+
+def warning(noisy: Mapping[str, Sequence[str]], ranked: int) -> list[str]:
+    """A sentence on the `noisy` rows, by column, of a table that ranks so many columns; nothing if there are none."""
+    if not noisy:
+        return []
+    rows = list(dict.fromkeys(row for rows in noisy.values() for row in rows))
+    them = f"{' and '.join(rows)} {'scatters' if len(rows) == 1 else 'scatter'} far more than the others"
+    which = ", ".join(noisy) if len(noisy) <= NAMED else f"{len(noisy)} of {ranked} columns"
+    where, there = ("", "") if len(noisy) == ranked else (f" in {which}", " there")
+    return [f"{them}{where}, so the joint test tells little apart{there}: see petlbench table --ties digits."]
+
+
 def note(tested: int, ranked: int, ties: Ties) -> list[str]:
     """How the marked cells of a table were found, in a sentence; nothing if no column is ranked."""
     if not ranked:
@@ -78,12 +112,13 @@ def note(tested: int, ranked: int, ties: Ties) -> list[str]:
 def marked(
     columns: Sequence[tuple[Column, list[Cell], Series | None]], ties: Ties
 ) -> tuple[list[tuple[Column, list[Cell]]], list[str]]:
-    """The columns with their best and second marked, and the sentence that says how.
+    """The columns with their best and second marked, and the sentences that say how.
 
     A column is (head, cells, scores by `AXES` and seed); where the last is None, nothing is marked.
     """
     made: list[tuple[Column, list[Cell]]] = []
     tested = ranked = 0
+    loud: dict[str, list[str]] = {}
     for head, cells, seeds in columns:
         if seeds is None:
             made.append((head, cells))
@@ -92,7 +127,10 @@ def marked(
         made.append((head, placed(cells) if math.isnan(least) else placed_by_test(cells, least)))
         ranked += is_ranked(cells)
         tested += not math.isnan(least)
-    return made, note(tested, ranked, ties)
+        if not math.isnan(least) and not head.extra and (rows := noisy(seeds)):
+            loud[str(head)] = rows
+    shown = sum(seeds is not None and not head.extra for head, _, seeds in columns)
+    return made, [*note(tested, ranked, ties), *warning(loud, shown)]
 
 
 def is_ranked(cells: Sequence[Cell]) -> bool:

@@ -88,11 +88,11 @@ def test_costs_are_arranged_as_well(results: Path, capsys: pytest.CaptureFixture
 def test_a_caption_of_one_s_own_moves_the_facts_below_the_table(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    choice = ["--suite", TINY, "--format", "latex", "--caption", "Ours & theirs.", "--label", "main:vtab"]
+    choice = ["--suite", TINY, "--format", "latex", "--caption", "Ours & theirs.", "--label", "main:mini_coco"]
     _, out, _ = run(capsys, "--results", results, *choice)
     above, below = out.split(r"\begin{tabular}")
     assert r"\caption{Ours \& theirs.}" in above
-    assert r"\label{tab:main:vtab}" in above
+    assert r"\label{tab:main:mini_coco}" in above
     assert "tiny: accuracy in percent, seed 0; protocol fixed; backbone vit; pretrained weights" in below
 
 
@@ -105,7 +105,7 @@ def test_a_caption_of_one_s_own_moves_the_facts_below_the_table(
         (["--sort", "day:up"], "--sort day:up: expected day, day:best or day:worst"),
         (["--columns", "day", "--format", "csv"], "--columns day: not with --format csv, which holds everything as"),
         (["--label", "x"], "--label x: only LaTeX has labels; see --format latex"),
-        (["--label", "a}b", "--format", "latex"], "--label a}b: expected letters, digits, '-', ':' and '.'"),
+        (["--label", "a}b", "--format", "latex"], "--label a}b: expected letters, digits, '-', '_', ':' and '.'"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -9,7 +9,7 @@ import pytest
 from recorded import record, row
 from tiny import Tiny
 
-from petlbench import cli, frame, ranking, zoo
+from petlbench import caption, cli, frame, ranking, zoo
 from petlbench.errors import InputError
 from petlbench.record import Record
 from petlbench.store import Store
@@ -34,6 +34,8 @@ def eleven(*records: list[Record], reference: str = "") -> ranking.Comparison:
     return ranking.compare(scores, reference)
 
 
+LABELLED = [(label, task) for label in ("lora(rank=4)", "vpt(tokens=5)") for task in ("day", "night", "left", "right")]
+LABELLED += [("ssf(init=2)", "day")]
 BASE = np.linspace(40, 90, 11)
 
 
@@ -164,11 +166,31 @@ def results(tmp_path: Path) -> Path:
 def test_the_command_prints_ranks_pairs_and_sentences(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "--suite", TINY, "--results", str(results)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("tiny: accuracy in percent, 3 methods on 4 tasks: average rank")
+    first, second = out.split("\n\n")[:2]
+    assert first == caption.caption(frame.scores(THREE, Tiny(), is_stale=lambda each: True))  # that of the table
+    assert second == "tiny: accuracy in percent, 3 methods on 4 tasks: average rank, and interquartile mean over runs."
     lines = [line.split() for line in out.splitlines()]
     assert ["hst", "1.38", "76.0", "76.0"] in [line[:4] for line in lines]
     assert ["hst", "vpt", "4", "0", "0", "—", "—", "1.00", "1.00", "to", "1.00"] in lines
     assert "- hst is ahead of vpt on 4 of 4 tasks; too few tasks for a claim." in out
+
+
+@pytest.mark.parametrize("reference", ["lora", "lora(rank=4)"])
+def test_rows_are_called_as_in_the_table_and_a_reference_either_way(
+    reference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a row of other fields or of another recipe would pass for the method as it is."""
+    made = [record(label, task, 70, overrides="epochs=1") for label, task in LABELLED]
+    for each in made:
+        Store(tmp_path).put(each)
+    assert cli.main(["compare", "--suite", TINY, "--results", str(tmp_path), "--reference", reference]) == 0
+    out = capsys.readouterr().out
+    assert "; recipe with epochs=1; backbone vit;" in out.splitlines()[0]
+    assert "- lora(rank=4) and vpt(tokens=5) tie on all 4 tasks." in out
+    assert "- ssf(init=2) is left out: no score on night, left, right." in out
+    lines = [line.split()[:2] for line in out.splitlines()]
+    assert ["lora(rank=4)", "1.50"] in lines
+    assert ["lora(rank=4)", "vpt(tokens=5)"] in lines
 
 
 def test_markdown_has_two_tables_and_a_list(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from recorded import cost, counts, record, row
 from tiny import Tiny
 
-from petlbench import cli, figures, frame, zoo
+from petlbench import caption, cli, figures, frame, zoo
 from petlbench.errors import InputError
 from petlbench.figures import labels, scatter
 from petlbench.figures.paper import Sheet
@@ -142,6 +142,33 @@ def test_ranks_of_enough_tasks_have_one(tmp_path: Path) -> None:
     assert holds(svg(tmp_path, "ranks", frame.scores(records, zoo.suite("mini")())), "critical difference 1.00")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_called_by_their_fields_and_a_note_says_which_have_no_room(kind: str, tmp_path: Path) -> None:
+    tasks = ("day", "night", "left", "right")
+    labels = ("full", "lora(rank=4)", "vpt(tokens=5, deep=False, dropout=0.1)")
+    made = [record(label, task, 80 - 9 * i, curve=CURVE) for i, label in enumerate(labels) for task in tasks]
+    notes = figures.draw(kind, of(made), tmp_path / "a.svg", family=lambda label: "prompt", records=made)
+    text = (tmp_path / "a.svg").read_text()
+    assert "lora(rank=4)" in text
+    assert "vpt" in text
+    assert "tokens" not in text
+    assert notes[0] == "vpt stands for vpt(tokens=5, deep=False, dropout=0.1)"
+
+
+@pytest.mark.parametrize("choice", [[], ["--x", "flops"], ["--kind", "groups"]])
+def test_a_method_of_somebody_s_own_file_is_drawn_as_of_another_family(
+    choice: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for each in [*LORA, *row("gate", day=70, night=50, left=45, right=50)]:
+        Store(tmp_path).put(each)
+    for name in ("lora", "gate"):
+        Store(tmp_path).put_cost(Path("cost", "here", f"{name}-0.json"), cost(name))
+    store = ["figure", "--suite", str(Path(__file__).parent / "tiny.py"), "--results", str(tmp_path)]
+    assert cli.main([*store, *choice, "--out", str(tmp_path / "a.svg")]) == 0
+    assert holds((tmp_path / "a.svg").read_text(), "gate", "other", "reparameterization")
+    assert "method gate is not in the zoo: its family is shown if its file is named" in capsys.readouterr().err
+
+
 def test_heat_is_the_gain_over_full_fine_tuning(tmp_path: Path) -> None:
     text = svg(tmp_path, "heat", of(LORA, FULL, FROZEN, [record("vpt", "day", 71)]))
     minus = "\N{MINUS SIGN}"
@@ -195,6 +222,8 @@ def test_the_command_draws_and_says_the_front(tmp_path: Path, capsys: pytest.Cap
     store = ["figure", "--suite", str(Path(__file__).parent / "tiny.py"), "--results", str(tmp_path)]
     out = tmp_path / "a.svg"
     assert cli.main([*store, "--out", str(out)]) == 0
-    assert capsys.readouterr().err == f"Pareto front (grey line, names in bold): full\nwrote {out}\n"
+    first, _, rest = capsys.readouterr().err.partition("\n")
+    assert first == caption.caption(of(LORA, FULL))
+    assert rest == f"Pareto front (grey line, names in bold): full\nwrote {out}\n"
     assert cli.main([*store, "--kind", "heat", "--x", "flops", "--out", str(out)]) == 2
     assert capsys.readouterr().err == "petlbench: --x flops: only --kind scatter has a cost, not heat\n"

@@ -399,6 +399,14 @@ def test_the_command_writes_one_file(results: Path, tmp_path: Path, capsys: pyte
     assert str(tmp_path) not in text
 
 
+def test_a_port_is_for_a_server(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.html"
+    arguments = ["report", "--results", str(results), "--suite", TINY, "--out", str(out), "--port", "0"]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == "petlbench: --port 0: only with --serve\n"
+    assert not out.exists()
+
+
 def test_published_numbers_need_no_run(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     arguments = ["report", "--results", "nowhere", "--suite", "vtab", "--with", "published=hst,noah", "--out", str(out)]

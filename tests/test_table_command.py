@@ -47,7 +47,7 @@ def test_the_table_of_a_suite_is_printed(results: Path, capsys: pytest.CaptureFi
     assert code == 0
     assert lines[2] == ["method", "params", "(M)", "night", "day", "mean", "of", "tasks"]
     assert [line[0] for line in lines[4:6]] == ["lora", "linear"]
-    assert lines[4][2:] == ["50.0†", "90.0†", "70.0†"]  # no code is recorded, so it has changed since
+    assert lines[4][2:] == ["_50.0†", "*90.0†", "*70.0†"]  # no code is recorded, so it has changed since
 
 
 def test_the_only_suite_with_records_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,23 @@ def test_of_several_suites_one_must_be_named(results: Path, capsys: pytest.Captu
         ([], "--suite tiny: not in the zoo, so name its file, such as --suite ./tiny.py"),
         (["--digits", "10"], "--digits 10: expected 0 to 9"),
         (["--suite", "vtab"], "unknown suite with records 'vtab': valid: tiny"),
-        (["--suite", TINY, "--out", "."], "--out .: cannot be written: "),
+        (["--suite", TINY, "--format", "markdown", "--out", "."], "--out .: cannot be written: "),
+        (["--suite", TINY, "--out", "t.xlsx"], "--out t.xlsx: valid endings: .md, .tex, .html, .csv, .txt; for others"),
+        (
+            ["--suite", TINY, "--out", "t"],
+            "--out t: valid endings: .md, .tex, .html, .csv, .txt; for others choose a -",
+        ),
+        (["--cost", "--delta"], "--delta: not with --cost, which shows no scores\n"),
+        (["--cost", "--ppt"], "--ppt: not with --cost, which shows no scores\n"),
+        (["--cost", "--head"], "--head: not with --cost, which shows no scores\n"),
+        (["--cost", "--tasks", "day"], "--tasks day: not with --cost, which shows no scores\n"),
+        (["--cost", "--metric", "f1"], "--metric f1: not with --cost, which shows no scores\n"),
+        (["--cost", "--ties", "test"], "--ties test: not with --cost, which shows no scores\n"),
+        (["--cost", "--digits", "0"], "--digits 0: not with --cost, which shows no scores\n"),
+        (["--cost", "--mix-data"], "--mix-data: not with --cost, which shows no scores\n"),
+        (["--cost", "--with", "published"], "--with published: not with --cost, which shows no scores\n"),
+        (["--delta", "--ties", "digits"], "--ties digits: not with --delta, which shows differences and marks none\n"),
+        (["--delta", "--ppt"], "--ppt: not with --delta, which shows differences and marks none\n"),
         (["--cost", "--methods", "vpt"], "unknown method 'vpt': valid: lora"),
     ],
 )
@@ -92,7 +108,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("t.md", "tiny: accuracy"), ("t.tex", "% needs "), ("t.csv", "method,backbone,"), ("t.txt", "tiny: accuracy")],
+    [
+        ("t.md", "tiny: accuracy"),
+        ("t.tex", "% needs "),
+        ("t.csv", "method,backbone,"),
+        ("t.txt", "tiny: accuracy"),
+        ("t.MD", "tiny: "),
+    ],
 )
 def test_the_ending_of_the_file_decides_the_format(
     name: str, start: str, results: Path, capsys: pytest.CaptureFixture[str]
@@ -100,6 +122,24 @@ def test_the_ending_of_the_file_decides_the_format(
     code, out, errors = run(capsys, "--results", results, "--suite", TINY, "--out", results / name)
     assert (code, out, errors) == (0, "", f"wrote {results / name}\n")
     assert (results / name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_format_may_go_to_a_file_of_any_ending(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = results / "t.xlsx"
+    code, _, _ = run(capsys, "--results", results, "--suite", TINY, "--format", "csv", "--out", out)
+    assert (code, out.read_text(encoding="utf-8")[:15]) == (0, "method,backbone")
+
+
+def test_plain_text_has_signs_in_place_of_styles_and_says_what_they_mean(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = ["--results", results, "--suite", TINY, "--tasks", "day"]
+    lines = run(capsys, *choice)[1].splitlines()
+    assert [line.split()[-1] for line in lines[4:6]] == ["_80.0†", "*90.0†"]
+    assert len({len(line) for line in lines[2:6]}) == 1
+    assert lines[7] == "* is the best of a column, _ the second."
+    bare = run(capsys, *choice, "--columns", "params")[1]
+    assert "is the best of a column" not in bare
 
 
 def test_costs_are_printed_with_their_units(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

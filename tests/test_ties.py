@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from recorded import record, row
 from scipy import stats
 from tiny import Tiny
 
-from petlbench import frame, statistics, table
+from petlbench import frame, statistics, table, ties
 from petlbench.record import Record
 
 
@@ -83,6 +84,46 @@ def test_a_table_with_both_kinds_of_columns_says_how_many() -> None:
     records = [*row("lora", day=[80, 81, 82], night=70), *row("vpt", day=[60, 61, 62], night=60)]
     made = table.scores_table(frame.scores(records, Tiny(), tasks=["day", "night"]))
     assert "In 2 of 3 columns, whose rows share too few seeds, by printed digits." in made.notes[0]
+
+
+LOUD = {"vpt": [90, 90.6, 89.4], "linear": [86, 86.5, 85.5], "lora": [59.0, 29, 89]}
+
+
+def test_a_row_that_makes_the_others_tie_by_its_scatter_is_named() -> None:
+    assert places(rows(**LOUD)) == [1, 1, 1]
+    said = "lora scatters far more than the others, so the joint test tells little apart: see petlbench table --ties "
+    assert notes(rows(**LOUD)).count(said) == 1
+    assert "scatters" not in notes(rows(**LOUD), ties="digits")
+    two = notes(rows(**LOUD, bitfit=[80, 80.3, 80.5], hst=[85, 85.4, 85.1], ssf=[50.0, 20, 70]))
+    assert "lora and ssf scatter far more than the others, so" in two
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {**LOUD, "lora": [59.0, 54, 64]},
+        {**LOUD, "lora": [59.0, 29, 89], "linear": [90.2, 89.9, 89.5]},
+        {"vpt": [90, 90.6, 89.4], "lora": [59.0, 29, 89]},
+        {"vpt": [100, 100, 100], "linear": [100, 100, 100], "lora": [99.0, 99.5, 98]},
+    ],
+    ids=["ten times is not more", "they tie without it", "two rows", "they print alike"],
+)
+def test_a_row_that_scatters_is_not_named_where_that_changes_nothing(scores: dict[str, list[float]]) -> None:
+    assert "scatters" not in notes(rows(**scores))
+
+
+def test_a_note_says_in_which_columns_a_row_scatters() -> None:
+    calm = {"vpt": [90, 90.6, 89.4], "linear": [86, 86.5, 85.5], "lora": [80, 80.6, 79.6]}
+    records = [each for name in LOUD for each in row(name, day=LOUD[name], night=calm[name])]
+    made = table.scores_table(frame.scores(records, Tiny(), tasks=["day", "night"]))
+    assert made.notes[1].startswith("lora scatters far more than the others in day, mean of tasks, so the joint test ")
+    assert "-{}-ties digits" in table.scores(records, Tiny(), "latex", tasks=["day"])  # no dash of LaTeX's
+
+
+def test_rows_that_scatter_alike_are_hardly_ever_noisy() -> None:
+    drawn = np.random.default_rng(0).normal(size=(1000, 5, 3))
+    index = pd.MultiIndex.from_product([list("abcde"), range(3)], names=["method", "seed"])
+    assert sum(bool(ties.noisy(pd.Series(each.ravel(), index))) for each in drawn) <= 1
 
 
 def test_one_row_alone_is_not_marked_and_nothing_is_said_of_marks() -> None:

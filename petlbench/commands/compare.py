@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from petlbench.commands import options as shared
@@ -42,15 +43,20 @@ def add(commands: Commands) -> None:
 
 
 def do(options: argparse.Namespace) -> int:
-    from petlbench import frame, ranking, typeset
+    from petlbench import caption, frame, ranking, typeset
 
     records, suite, choice = tables.selected(options)
-    made = ranking.compare(frame.scores(records, suite, **choice), options.reference)
+    found = frame.scores(records, suite, **choice)
+    names = dict(zip(frame.names(found), caption.labels(found.mean.index), strict=True))
+    reference = next((short for short, full in names.items() if full == options.reference), options.reference)
+    made = caption.named(ranking.compare(found, reference), names)
     if options.format == "csv":
         print(ranking.csv(made))
         return 0
     write = typeset.markdown if options.format == "markdown" else typeset.terminal
     said = [f"- {each}" for each in ranking.sentences(made)]
-    parts = [write(ranking.ranking_table(made)), write(ranking.pairs_table(made)), "\n".join(said)]
+    ranks = ranking.ranking_table(made)
+    ranks = replace(ranks, caption=f"{caption.caption(found)}\n\n{ranks.caption}")
+    parts = [write(ranks), write(ranking.pairs_table(made)), "\n".join(said)]
     print("\n\n".join(parts))
     return 0

@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         "--out", type=Path, default=Path("report.html"), metavar="FILE", help="write there (default: report.html)"
     )
     parser.add_argument("--serve", action="store_true", help=f"serve it on {ADDRESS} until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="for --serve (default: any that is free)")
+    parser.add_argument("--port", type=int, metavar="N", help="for --serve (default: any that is free)")
     shared.add_results(parser)
     parser.set_defaults(do=do)
 
@@ -49,6 +49,8 @@ def do(options: argparse.Namespace) -> int:
     from petlbench.errors import InputError
     from petlbench.files import write
 
+    if options.port is not None and not options.serve:
+        raise InputError(f"--port {options.port}: only with --serve")
     content = _page(options).encode()
     try:
         write(options.out, content)
@@ -56,7 +58,7 @@ def do(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out}: cannot be written: {error.strerror or error}") from error
     print(f"wrote {options.out}, {len(content) / 1e6:.2f} MB", file=sys.stderr)
     if options.serve:
-        _serve(content, options.port)
+        _serve(content, options.port or 0)
     return 0
 
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from petlbench.typeset import Table
 
 FORMATS = ("terminal", "markdown", "latex", "html", "csv")
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv"}
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".csv": "csv", ".txt": "terminal"}
+OF_SCORES = ("tasks", "metric", "mix_data", "head", "ppt", "ties", "digits", "also", "delta")
+"""Options that mean nothing to a table of costs."""
+OF_MEASURED = ("head", "ppt", "ties")
+"""Those that mean nothing to a table of differences."""
 EPILOG = """examples:
   petlbench table
   petlbench table --suite vtab --methods 'hst,vpt(tokens=50)' --tasks cifar100,dtd
@@ -66,10 +70,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--ties",
         choices=("test", "digits"),
-        default="test",
         help="what shares the best place: what no test over seeds tells apart (default), or what prints alike",
     )
-    parser.add_argument("--digits", type=int, default=1, metavar="N", help="decimals of scores (default: 1)")
+    parser.add_argument("--digits", type=int, metavar="N", help="decimals of scores (default: 1)")
     add_published(parser)
     parser.add_argument(
         "--delta",
@@ -77,7 +80,7 @@ def add(commands: Commands) -> None:
         help="measured minus published, where task, method, architecture and scored checkpoint are the same",
     )
     parser.add_argument("--format", choices=FORMATS, help="(default: by the ending of --out, else terminal)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .html, .csv or other")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there: .md, .tex, .html, .csv or .txt")
     shared.add_results(parser)
     parser.set_defaults(do=do)
 
@@ -115,10 +118,12 @@ def do(options: argparse.Namespace) -> int:
     from petlbench.errors import InputError
     from petlbench.files import write
 
+    _refuse(options)
+    options.ties, options.digits = options.ties or "test", 1 if options.digits is None else options.digits
     if not 0 <= options.digits <= 9:
         raise InputError(f"--digits {options.digits}: expected 0 to 9")
     make = _costs if options.cost else _scores
-    options.format = options.format or SUFFIXES.get(options.out.suffix if options.out else "", "terminal")
+    options.format = options.format or _format(options.out)
     _check(options)
     if options.out is None:
         print(make(options))
@@ -133,6 +138,32 @@ def do(options: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse(options: argparse.Namespace) -> None:
+    """Raise InputError for an option that means nothing beside another one."""
+    from petlbench.errors import InputError
+
+    if options.delta and options.metric:
+        raise InputError(f"--metric {options.metric}: not with --delta, which compares each task's own")
+    kinds = {"cost": (OF_SCORES, "shows no scores"), "delta": (OF_MEASURED, "shows differences and marks none")}
+    for kind, (names, why) in kinds.items():
+        for name in names:
+            value = getattr(options, name)
+            given = value is True or str(value) not in ("", "None", "False")  # --digits 0 is given
+            if getattr(options, kind) and given:
+                option = {"also": "--with"}.get(name, f"--{name.replace('_', '-')}")
+                said = option if value is True else f"{option} {value}"
+                raise InputError(f"{said}: not with --{kind}, which {why}")
+
+
+def _format(out: Path | None) -> str:
+    """The format that the ending of a file says. Raises InputError for one that says none."""
+    from petlbench.errors import InputError
+
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out {out}: valid endings: {', '.join(SUFFIXES)}; for others choose a --format")
+    return SUFFIXES[out.suffix.lower()] if out else "terminal"
+
+
 def _check(options: argparse.Namespace) -> None:
     """Wishes that a format cannot fulfil. Raises InputError."""
     from petlbench.errors import InputError
@@ -144,8 +175,8 @@ def _check(options: argparse.Namespace) -> None:
             )
     if options.label and options.format != "latex":
         raise InputError(f"--label {options.label}: only LaTeX has labels; see --format latex")
-    if options.label and not all(letter.isalnum() or letter in "-:." for letter in options.label):
-        raise InputError(f"--label {options.label}: expected letters, digits, '-', ':' and '.'")
+    if options.label and not all(letter.isalnum() or letter in "-_:." for letter in options.label):
+        raise InputError(f"--label {options.label}: expected letters, digits, '-', '_', ':' and '.'")
 
 
 def _written(tables: Iterable[Table], options: argparse.Namespace) -> str:
@@ -184,10 +215,7 @@ def _table(found: Scores, options: argparse.Namespace) -> Table:
 
 def _delta(options: argparse.Namespace) -> str:
     from petlbench import delta, zoo
-    from petlbench.errors import InputError
 
-    if options.metric:
-        raise InputError(f"--metric {options.metric}: not with --delta, which compares each task's own")
     records, suite, choice = selected(options)
     name = zoo.name_of(options.suite) or records[0].run.suite
     asked = (records, suite, name, shared.sources(options.also) if options.also else [])

@@ -8,10 +8,12 @@ from pathlib import Path
 from matplotlib import rc_context
 from pandas import DataFrame
 
-from petlbench.figures import curves, groups, heat, radar, ranks, scatter
-from petlbench.figures.paper import Sheet, check
+from petlbench.figures import curves, groups, heat, paper, radar, ranks, scatter
+from petlbench.figures.paper import OTHER, Sheet, check
 from petlbench.frame import Scores
 from petlbench.record import Record
+
+__all__ = ["OTHER", "draw"]
 
 
 def draw(
@@ -47,4 +49,4 @@ def draw(
             case _:
                 notes = scatter.draw(sheet, found, family, x, costs)
         sheet.save(file)
-    return notes
+    return [*paper.shortened(found), *notes]

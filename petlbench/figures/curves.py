@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from petlbench import frame
 from petlbench.errors import InputError
+from petlbench.figures import paper
 from petlbench.figures.paper import LINES, Sheet
 from petlbench.frame import Scores, is_mean
 from petlbench.record import Record
@@ -20,7 +20,7 @@ from petlbench.selection import AXES, SCORED
 def draw(sheet: Sheet, found: Scores, records: Iterable[Record]) -> list[str]:
     """Lines are means over seeds, the shade goes from the lowest to the highest of them; losses on a log scale."""
     curves = _curves(found, records)
-    names = [name for name in frame.names(found) if any(name == each for each, _ in curves)]
+    names = [name for name in paper.names(found) if any(name == each for each, _ in curves)]
     tasks = [task for group, task in found.columns if not is_mean((group, task)) and any(task == t for _, t in curves)]
     if not curves:
         raise InputError("--kind curves: no record has a training curve")
@@ -79,7 +79,7 @@ def _curves(
 ) -> dict[tuple[str, str], np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
     """By name and task the losses (seeds, epochs) of the runs behind the table; NaN where one was not finite."""
     shown = found.runs[found.runs["state"].isin(SCORED)]
-    names = frame.names(found)
+    names = paper.names(found)
     row_of = {file: tuple(row) for file, row in zip(shown["file"], shown[AXES].to_numpy().tolist(), strict=True)}
     kept: dict[tuple[str, str], list[list[float]]] = {}
     for record in records:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from petlbench import frame
-from petlbench.figures.paper import STYLES, Sheet, mean_column, metric, no_rows
+from petlbench.figures import paper
+from petlbench.figures.paper import STYLES_AND_OTHER, Sheet, mean_column, metric, no_rows
 from petlbench.frame import AVERAGE, GROUPS, MEAN, TASKS, Scores
 
 ROW = {1: 0.135, 2: 0.16}
@@ -17,7 +17,7 @@ def draw(sheet: Sheet, found: Scores, family: Callable[[str], str]) -> list[str]
     """Bars start at zero; the line at their end is one standard deviation over seeds. The best mean is on top."""
     panels = _panels(found)
     last = mean_column(found)
-    names = frame.names(found)
+    names = paper.names(found)
     rows = [row for row in found.mean.index if not math.isnan(found.mean[last][row])]
     rows.sort(key=lambda row: float(found.mean[last][row]))
     if not rows:
@@ -26,7 +26,7 @@ def draw(sheet: Sheet, found: Scores, family: Callable[[str], str]) -> list[str]
     down = math.ceil(len(panels) / beside)
     sheet.set_height(down * (ROW[sheet.columns] * len(rows) + 0.3) + 0.65)
     grid = sheet.figure.subplots(down, beside, sharey=True, squeeze=False).ravel()
-    colours = [STYLES[family(str(row[0]))][0] for row in rows]
+    colours = [STYLES_AND_OTHER[family(str(row[0]))][0] for row in rows]
     longest = max(float(found.mean[column][row]) for column in panels.values() for row in rows)
     for axes, (title, column) in zip(grid, panels.items(), strict=False):
         values = [found.mean[column][row] for row in rows]

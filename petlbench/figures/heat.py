@@ -7,8 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from petlbench import frame
 from petlbench.errors import InputError
+from petlbench.figures import paper
 from petlbench.figures.paper import Sheet, metric
 from petlbench.frame import Scores, is_mean
 from petlbench.selection import AXES
@@ -35,7 +35,7 @@ def draw(sheet: Sheet, found: Scores) -> list[str]:
         raise InputError(
             "--kind heat: nothing to compare with full fine-tuning; it needs records of full and of another method"
         )
-    table, names = scores.to_numpy(dtype=float), frame.names(found).tolist()
+    table, names = scores.to_numpy(dtype=float), paper.names(found).tolist()
     gains = {names[i]: table[i] - table[reference] for i, reference in pairs}
     gains = {name: gain for name, gain in gains.items() if not np.isnan(gain).all()}
     if not gains:

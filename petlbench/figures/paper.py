@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from matplotlib.figure import Figure
+from pandas import Series
 
+from petlbench import frame
+from petlbench.caption import labels
 from petlbench.errors import InputError
 from petlbench.frame import AVERAGE, GROUPS, TASKS, Scores
 from petlbench.method import Family
@@ -16,6 +19,8 @@ WIDTHS = {1: 3.3, 2: 7.0}
 """Inches of one column, and of two, of a paper that is set in two."""
 SIZES = {1: 7.0, 2: 8.0}
 """Points of the text."""
+LONGEST = 24
+"""Letters of a name that a figure has room for."""
 SUFFIXES = (".pdf", ".png", ".svg")
 INK = "0.2"
 
@@ -35,6 +40,9 @@ STYLES = dict(
         strict=True,
     )
 )
+OTHER = "other"
+"""The family of a method whose file is not known."""
+STYLES_AND_OTHER = {**STYLES, OTHER: ("#7F7F7F", "p")}
 LINES: list[tuple[str, Any, str]] = [
     ("#000000", "-", "s"),
     ("#E69F00", "--", "v"),
@@ -85,7 +93,7 @@ class Sheet:
         seen = set(families)
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4, label=name)
-            for name, (colour, marker) in STYLES.items()
+            for name, (colour, marker) in STYLES_AND_OTHER.items()
             if name in seen
         ]
         self.legend(handles)
@@ -122,6 +130,18 @@ def check(file: Path) -> None:
     """Raise InputError for a file of no known ending."""
     if file.suffix not in SUFFIXES:
         raise InputError(f"--out {file}: valid endings: {', '.join(SUFFIXES)}")
+
+
+def names(found: Scores) -> Series:
+    """What a figure calls the rows: their method with its fields, or without where that is longer than `LONGEST`."""
+    full = labels(found.mean.index)
+    return full.where(full.str.len() <= LONGEST, frame.names(found))
+
+
+def shortened(found: Scores) -> list[str]:
+    """What `names` leave out, a line for each row."""
+    both = zip(names(found), labels(found.mean.index), strict=True)
+    return [f"{short} stands for {full}" for short, full in both if short != full]
 
 
 def mean_column(found: Scores) -> tuple[str, str]:

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
-from petlbench import frame
 from petlbench.errors import InputError
+from petlbench.figures import paper
 from petlbench.figures.paper import LINES, Sheet, metric, no_rows
 from petlbench.frame import Scores, is_mean
 
@@ -20,7 +20,7 @@ FEWEST = 3
 def draw(sheet: Sheet, found: Scores) -> list[str]:
     """All spokes share one scale in percent, which starts at a multiple of ten below the lowest score."""
     columns = [column for column in found.columns if not is_mean(column)]
-    scores = found.mean[columns].set_axis(frame.names(found).tolist(), axis=0).dropna()
+    scores = found.mean[columns].set_axis(paper.names(found).tolist(), axis=0).dropna()
     if len(columns) < FEWEST:
         raise InputError(f"--kind radar: {len(columns)} tasks make no area, {FEWEST} are needed")
     if scores.empty:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from petlbench import ranking, statistics
+from petlbench import frame, ranking, statistics
+from petlbench.caption import named
+from petlbench.figures import paper
 from petlbench.figures.paper import INK, Sheet
 from petlbench.frame import Scores
 from petlbench.statistics import FRIEDMAN_TASKS
@@ -18,7 +20,8 @@ def draw(sheet: Sheet, found: Scores) -> list[str]:
 
     With too few tasks for a critical difference there are no bars, and the figure says so.
     """
-    made = ranking.compare(found)
+    called = dict(zip(frame.names(found), paper.names(found), strict=True))
+    made = named(ranking.compare(found), called)
     names, ranks = made.methods["method"].tolist(), made.methods["rank"].tolist()
     methods, test = len(names), made.friedman
     critical = test.critical_difference if test else 0.0

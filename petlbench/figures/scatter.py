@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame, Series
 
-from petlbench import frame
 from petlbench.errors import InputError
-from petlbench.figures import labels
-from petlbench.figures.paper import STYLES, Sheet, mean_column, mean_title, no_rows
+from petlbench.figures import labels, paper
+from petlbench.figures.paper import STYLES_AND_OTHER, Sheet, mean_column, mean_title, no_rows
 from petlbench.frame import Scores
 
 ZERO = 4
@@ -51,7 +50,7 @@ def draw(
     those without a cost. Trained weights are those of the runs, all else comes from `costs`.
     """
     axis, column = AXES[x], mean_column(found)
-    mean, std, names = found.mean[column], found.std[column], frame.names(found)
+    mean, std, names = found.mean[column], found.std[column], paper.names(found)
     values, title, notes = found.parameters["method_parameters"], axis.title, list[str]()
     if x != "weights":
         values, title, notes = _costs(found, x, costs)
@@ -71,7 +70,7 @@ def draw(
     axes = sheet.figure.add_subplot()
     marker = {1: 4.0, 2: 5.5}[sheet.columns]
     for row in rows:
-        colour, shape = STYLES[family(str(row[0]))]
+        colour, shape = STYLES_AND_OTHER[family(str(row[0]))]
         error = None if math.isnan(std[row]) else std[row]
         axes.errorbar(
             place[row],
