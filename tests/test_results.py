@@ -68,8 +68,9 @@ def test_no_run_is_missing_or_failed() -> None:
         runs = [(record.run.method, record.run.task, record.run.seed) for record in store.records()]
         assert len(runs) == len(set(runs))
         assert set(runs) >= whole
-    measured = {(record.run.method, record.run.task) for record in STORE.records()}
-    assert measured >= {(name, task) for name in zoo.methods() for task in ("digits", "fields", "count")}
+    measured = {(record.run.method, record.run.task, record.run.seed) for record in STORE.records()}
+    three = ("digits", "fields", "count")
+    assert measured >= {(name, task, seed) for name in zoo.methods() for task in three for seed in range(3)}
 
 
 def test_a_record_says_which_code_data_and_weights_made_it() -> None:
