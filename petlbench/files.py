@@ -91,6 +91,18 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_folder(folder: Path, option: str) -> None:
+    """Make a folder and raise InputError, naming the option, if nothing can be written there: now rather than after
+    the first hour of training.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be written: {error.strerror or error}") from error
+
+
 def sweep(path: Path) -> None:
     """Remove what a writer of this file that was killed has left. Only while nobody writes it."""
     for left in path.parent.glob(f".{glob.escape(path.name)}-*{TEMPORARY}"):

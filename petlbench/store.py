@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +10,7 @@ import msgspec
 
 from petlbench.cost import COSTS, Cost
 from petlbench.errors import InputError
-from petlbench.files import write, writing
+from petlbench.files import check_folder, write, writing
 from petlbench.record import FORMAT, Record
 from petlbench.run import Run
 
@@ -70,12 +69,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise InputError now rather than after the first hour of training."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise InputError(f"--results {self.root}: cannot be written: {error.strerror or error}") from error
+        check_folder(self.root, "--results")
 
 
 def _encode(record: Record | Cost) -> bytes:

@@ -45,12 +45,7 @@ def _plain(table: Table) -> Table:
     return replace(table, rows=rows, notes=[*([f"{', '.join(signs)}."] if signs else []), *table.notes])
 
 
-def _paper(table: Table) -> str:
-    """LaTeX, where the two hyphens of an option in a note stay two and become no dash."""
-    return re.sub(r"(?<= )--(?=[a-z])", "-{}-", latex(table))
-
-
-WRITERS: dict[str, Callable[[Table], str]] = {"terminal": _screen, "markdown": markdown, "latex": _paper}
+WRITERS: dict[str, Callable[[Table], str]] = {"terminal": _screen, "markdown": markdown, "latex": latex}
 
 
 def text(tables: Sequence[Table], format: Format) -> str:

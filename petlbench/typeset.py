@@ -211,7 +211,8 @@ LATEX = {
 
 
 def _for_latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    """The two hyphens of an option stay two; LaTeX would make a dash of them."""
+    return "-{}-".join("".join(LATEX.get(letter, letter) for letter in part) for part in text.split("--"))
 
 
 def _latex_cell(cell: Cell) -> str:

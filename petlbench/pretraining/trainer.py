@@ -7,7 +7,6 @@ import io
 import json
 import math
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from petlbench import card, spec
 from petlbench.drawing.pretraining import SIZE, PretrainingImages
 from petlbench.encoder import ViT
 from petlbench.errors import InputError
-from petlbench.files import write
+from petlbench.files import check_folder, write
 from petlbench.machine import machine
 from petlbench.pretraining.objective import Learner, Start, Teacher
 from petlbench.pretraining.recipe import Pretraining
@@ -86,9 +85,7 @@ class Trainer:
         """
         if self.step == 0 and self.checkpoint.exists():
             raise InputError(f"--out {self.out}: holds a training already; pass --resume or another folder")
-        with self._written():
-            self.out.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.out).close()
+        check_folder(self.out, "--out")
         scores: list[dict[str, Tensor]] = []
         wall, cpu = time.perf_counter(), time.process_time()
         while self.step < self.recipe.steps:
@@ -107,22 +104,17 @@ class Trainer:
                     )
                 line = {"images": self.step * self.recipe.batch_size, "hardness": self.recipe.hardness(self.step - 1)}
                 self.log.append(line | means)
-                with self._written():
+                try:
                     self.save()
+                except OSError as error:
+                    kept = "; what was saved before is kept, --resume goes on from there" if self.kept else ""
+                    said = error.strerror or error
+                    raise InputError(f"--out {self.out}: cannot be written: {said}{kept}") from error
                 report(self._progress())
 
     def _fits(self) -> bool:
         """Whether the weights are numbers in the half precision of the file."""
         return all(bool(value.half().isfinite().all()) for value in self.learner.model.state_dict().values())
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        """Make an InputError of what the system says when a file cannot be written."""
-        try:
-            yield
-        except OSError as error:
-            kept = "; what was saved before is kept, --resume goes on from there" if self.kept else ""
-            raise InputError(f"--out {self.out}: cannot be written: {error.strerror or error}{kept}") from error
 
     @contextmanager
     def _named(self) -> Iterator[None]:
